@@ -1,0 +1,201 @@
+"""Artifact: a folder with a manifest; and the plan that makes one.
+
+A folder holds manifest.json, the deployable files, and golden/ (inputs and the outputs the trained
+network gives for them). The digest is over the files and the manifest without its digest: same
+inputs and versions, same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from hwkit.describe import Frozen
+from hwkit.errors import BadInput
+from hwkit.files import new_folder, sha256, write_json
+from hwkit.measurement import Measurement
+from hwkit.model import Model
+from hwkit.target import Target
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class Problem(Frozen):
+    """Something a backend's check found. `fatal` ones stop the build."""
+
+    message: str
+    fatal: bool = True
+
+
+class StageFile(Frozen):
+    """One executable piece of the artifact, run `repeat` times; see hwkit.model.Stage."""
+
+    name: str
+    file: str
+    repeat: int = 1
+    times: tuple[float, ...] | None = None
+
+
+class Operator(Frozen):
+    """One operator of the compiled network, in order of execution.
+
+    stage    the stage file it belongs to; it runs `repeat` times an inference
+    delegate which delegate runs it ("xnnpack"), or "" for the runtime's own reference kernel
+    macs     multiply-accumulates of one execution; None where the notion does not apply
+    file     a model of this operator alone, for per-operator profiling; None where it cannot be cut out
+    """
+
+    index: int
+    name: str
+    stage: str
+    repeat: int = 1
+    output_shape: tuple[int, ...] = ()
+    datatype: str = ""
+    delegate: str = ""
+    macs: int | None = None
+    weight_bytes: int = 0
+    file: str | None = None
+
+
+class Finding(Frozen):
+    """A check made on the compiled artifact. `ok` None: worth saying, neither good nor bad."""
+
+    name: str
+    ok: bool | None
+    text: str
+
+
+class Built(Frozen):
+    """What a backend collected from its build folder.
+
+    files         deployable files, relative to the build folder
+    figures       sizes and agreements known at build time (file bytes, weights, arena, accuracy)
+    """
+
+    files: tuple[str, ...]
+    stages: tuple[StageFile, ...]
+    operators: tuple[Operator, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    figures: tuple[Measurement, ...] = ()
+    tool_versions: dict[str, str] = {}
+    details: dict[str, Any] = {}
+
+
+class Command(Frozen):
+    """One step of a plan: an argument list, run in the build folder."""
+
+    what: str
+    argv: tuple[str, ...]
+    timeout_s: float
+    memory_bytes: int | None = None
+
+
+class BuildPlan(Frozen):
+    """Files to write, commands to run, tools they need. Plain data: hashed, kept, executed anywhere."""
+
+    files: dict[str, str] = {}
+    commands: tuple[Command, ...]
+    tools: tuple[str, ...] = ()
+
+    def execute(self, folder: Path, progress: Callable[[str], None] | None = None) -> None:
+        """Run here. `progress` gets each line a command prints, prefixed by nothing.
+
+        Raises ToolMissing, JobFailed, or what a job says went wrong with its input (BadModel).
+        """
+        from hwkit.jobs import execute
+
+        for name, text in self.files.items():
+            (folder / name).write_text(text)
+        for command in self.commands:
+            execute(command, folder, progress)
+
+
+class Estimate(Frozen):
+    """What a backend can say before building."""
+
+    figures: tuple[Measurement, ...] = ()
+    refused: tuple[str, ...] = ()      # quantity and why there is no estimate
+
+
+class Manifest(Frozen):
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    target: str
+    backend: str
+    precision: str
+    dataset: str | None
+    input_shape: tuple[int, ...]
+    history: tuple[str, ...]
+    built: Built
+    sha256: dict[str, str]
+    digest: str = ""
+
+    def computed_digest(self) -> str:
+        """Digest of everything that decides what runs: not of timings or of where it was built."""
+        body = self.model_dump(mode="json", exclude={"digest"})
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+class Artifact(Frozen):
+    """An artifact on disk."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, file: str) -> Path:
+        return self.folder / file
+
+
+class Backend(Protocol):
+    """hwkit/backends/<name>.py. Starts no process: a plan does."""
+
+    def options(self, given: Mapping[str, str]) -> Any:
+        """Frozen options from the command line's key=value pairs. Raises BadInput."""
+        ...
+    def check(self, model: Model, target: Target, options: Any) -> list[Problem]: ...
+    def estimate(self, model: Model, target: Target, options: Any) -> Estimate: ...
+    def plan(self, model: Model, target: Target, options: Any) -> BuildPlan: ...
+    def collect(self, build_dir: Path) -> Built: ...
+
+
+def pack(build_dir: Path, folder: Path, built: Built, **about: Any) -> Artifact:
+    """Copy what was built into `folder`, with its manifest: whole, or not at all."""
+    with new_folder(folder) as scratch:
+        for file in built.files:
+            (scratch / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(build_dir / file, scratch / file)
+        manifest = Manifest(built=built, sha256={f: sha256(scratch / f) for f in sorted(built.files)}, **about)
+        manifest = manifest.model_copy(update={"digest": manifest.computed_digest()})
+        write_json(scratch / MANIFEST, manifest.model_dump(mode="json"))
+    return Artifact(folder=folder, manifest=manifest)
+
+
+def open_artifact(folder: Path) -> Artifact:
+    """An artifact from disk, every file checked against its hash. Raises BadInput."""
+    path = folder / MANIFEST
+    again = "build it again with: hwkit build --target TARGET MODEL"
+    if not path.is_file():
+        raise BadInput(f"{folder} is not an artifact: it has no {MANIFEST}", again)
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as e:
+        raise BadInput(f"{path} cannot be read: {str(e).splitlines()[0]}", again) from None
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise BadInput(f"{path} has schema {manifest.schema_version}, this hwkit reads {SCHEMA_VERSION}", again)
+    if manifest.computed_digest() != manifest.digest:
+        raise BadInput(f"{path} was changed after the build: its digest does not match", again)
+    for file, digest in manifest.sha256.items():
+        if Path(file).is_absolute() or ".." in Path(file).parts:
+            raise BadInput(f"{path} names a file outside the artifact: {file}", again)
+        if not (folder / file).is_file() or sha256(folder / file) != digest:
+            raise BadInput(f"{folder / file} is missing or was changed after the build", again)
+    return Artifact(folder=folder, manifest=manifest)
+
+

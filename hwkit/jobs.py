@@ -1,0 +1,110 @@
+"""Jobs: functions of ours that run in a child process, because they open models hwkit did not make,
+because they may crash, or because their libraries are heavy.
+
+A job is `module:function(spec, say)`: it takes a JSON object and returns one. In the child, HwkitErrors
+travel back as JSON and are raised again in the parent; a crash, a timeout and an exhausted memory limit
+become JobFailed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hwkit import errors
+from hwkit.artifact import Command
+from hwkit.errors import HwkitError, JobFailed
+from hwkit.files import write_json
+from hwkit.process import run
+
+PROGRESS = "hwkit-progress: "
+Say = Callable[[str], None]
+
+
+def command(job: str, spec_file: str, result_file: str, *, what: str, timeout_s: float,
+            memory_bytes: int | None = None) -> Command:
+    """The plan step that runs `job` on the JSON in `spec_file` and writes `result_file`."""
+    return Command(what=what, argv=(sys.executable, "-m", "hwkit.jobs", job, spec_file, result_file),
+                   timeout_s=timeout_s, memory_bytes=memory_bytes)
+
+
+def environment() -> dict[str, str]:
+    """The child's environment: deterministic hashing, our package importable, quiet libraries."""
+    package = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH", "")) if p)
+    return {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def execute(step: Command, folder: Path, progress: Say | None = None) -> None:
+    """Run one plan step in `folder`. Errors of a job are raised as what they were in the child."""
+
+    def on_line(line: str) -> None:
+        if progress and line.startswith(PROGRESS):
+            progress(line.removeprefix(PROGRESS))
+
+    is_job = step.argv[1:3] == ("-m", "hwkit.jobs")
+    done = run(step.argv, cwd=folder, env=environment() if is_job else None, timeout_s=step.timeout_s,
+               memory_bytes=step.memory_bytes, what=step.what, on_line=on_line, check=not is_job)
+    if not is_job:
+        return
+    failure = folder / f"{step.argv[-1]}.error"
+    if failure.is_file():
+        told = json.loads(failure.read_text())
+        if told["type"] == "crash":
+            raise JobFailed(f"{step.what}: {told['message']}", told["hint"], told["log"])
+        error: HwkitError = HwkitError.__new__(getattr(errors, told["type"]))
+        HwkitError.__init__(error, told["message"], told["hint"])
+        raise error
+    if done.returncode != 0:
+        tail = [line for line in done.stdout.splitlines() if line.strip()][-1:] or ["no output"]
+        raise JobFailed(f"{step.what}: the child process ended with code {done.returncode}: {tail[0]:.200}",
+                        log=done.stdout[-5000:])
+
+
+def call(job: str, spec: dict[str, Any], *, what: str, timeout_s: float = 600.0,
+         memory_bytes: int | None = None, progress: Say | None = None) -> Any:
+    """Run a job in a child process and return its result."""
+    with tempfile.TemporaryDirectory(prefix="hwkit-job-") as scratch:
+        folder = Path(scratch)
+        write_json(folder / "spec.json", spec)
+        execute(command(job, "spec.json", "result.json", what=what, timeout_s=timeout_s,
+                        memory_bytes=memory_bytes), folder, progress)
+        return json.loads((folder / "result.json").read_text())
+
+
+def say(text: str) -> None:
+    """Tell the parent what is going on."""
+    print(f"{PROGRESS}{text}", flush=True)
+
+
+def _main(job: str, spec_file: str, result_file: str) -> int:
+    module, function = job.split(":")
+    try:
+        result = getattr(importlib.import_module(module), function)(json.loads(Path(spec_file).read_text()), say)
+        write_json(Path(result_file), result)
+    except HwkitError as e:
+        write_json(Path(f"{result_file}.error"),
+                   {"type": type(e).__name__, "message": e.message, "hint": e.hint})
+        return 1
+    except MemoryError:
+        write_json(Path(f"{result_file}.error"),
+                   {"type": "crash", "message": "ran out of memory", "hint": "", "log": ""})
+        return 1
+    except Exception as e:
+        write_json(Path(f"{result_file}.error"),
+                   {"type": "crash", "message": f"{type(e).__name__}: {' '.join(str(e).split())[:300]}",
+                    "hint": "", "log": traceback.format_exc()})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

@@ -1,0 +1,80 @@
+"""Measurement: one quantity with its samples and its provenance."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from hwkit.describe import Frozen, Kind
+
+Unit = Literal["s", "j", "w", "bytes", "instructions", "1"]
+
+BOOTSTRAP_RESAMPLES = 1000
+
+
+class Measurement(Frozen):
+    """A quantity, its raw samples, and what kind of number it is.
+
+    quantity    e.g. "latency", "instructions", "file", "arena", "peak_rss", "accuracy"
+    samples     one value a repetition, in `unit`; a single value where repetition means nothing
+    low, high   an interval: of the median for samples, of the value for an estimate
+    n           how many things one sample rests on when that differs (images behind an accuracy)
+    conditions  threads, board, tool versions ... whatever is needed to read the number
+    """
+
+    quantity: str
+    unit: Unit
+    kind: Kind
+    samples: tuple[float, ...]
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    source: str = ""
+    conditions: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _honest(self) -> Self:
+        if not self.samples:
+            raise ValueError(f"{self.quantity}: no samples")
+        if self.kind == "estimated" and (self.low is None or self.high is None):
+            raise ValueError(f"{self.quantity}: an estimate carries an interval")
+        if self.kind in ("published", "assumed") and not self.source:
+            raise ValueError(f"{self.quantity}: a {self.kind} number names its source")
+        return self
+
+    @property
+    def value(self) -> float:
+        """The median."""
+        return statistics.median(self.samples)
+
+    def percentile(self, p: float) -> float:
+        return percentile(self.samples, p)
+
+
+def percentile(samples: Sequence[float], p: float) -> float:
+    """The p-th percentile (0..100) with linear interpolation between order statistics."""
+    ordered = sorted(samples)
+    position = (len(ordered) - 1) * p / 100
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def median_interval(samples: Sequence[float], confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile-bootstrap confidence interval of the median (Efron, 1979), seeded."""
+    draw = random.Random(seed)
+    medians = [statistics.median(draw.choices(samples, k=len(samples))) for _ in range(BOOTSTRAP_RESAMPLES)]
+    tail = (1 - confidence) / 2 * 100
+    return percentile(medians, tail), percentile(medians, 100 - tail)
+
+
+def sampled(quantity: str, unit: Unit, kind: Kind, samples: Sequence[float], **rest: Any) -> Measurement:
+    """A repeated measurement with the bootstrap interval of its median."""
+    low, high = median_interval(samples)
+    return Measurement(quantity=quantity, unit=unit, kind=kind, samples=tuple(samples),
+                       low=low, high=high, n=len(samples), **rest)

@@ -1,0 +1,45 @@
+"""Model: a file that a backend can compile, and what is known of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from hwkit.describe import Frozen
+
+Format = Literal["pt2", "tflite"]
+
+
+class Stage(Frozen):
+    """One piece of a network that is run `repeat` times in a row.
+
+    A neural-ODE block is its single step with repeat = N. `times` holds t of every repeat when the
+    step depends on time; it is then the step's second input, float32 of shape (1,).
+    """
+
+    name: str
+    path: Path
+    repeat: int = 1
+    times: tuple[float, ...] | None = None
+
+
+class Model(Frozen):
+    """What every source (zoo name, .pt2, factory, .onnx, Keras, .tflite) is brought to.
+
+    input_shape      one sample without batch, as the file takes it: (C, H, W) for .pt2,
+                     (H, W, C) for .tflite images
+    stages           the same network cut at its ODE blocks, empty when it has none
+    dataset          name of a data set with real inputs and labels for it, if known
+    parameter_bytes  distinct parameters and buffers as float32, each shared one counted once
+    history          what was done to it, oldest first
+    """
+
+    name: str
+    path: Path
+    format: Format
+    input_shape: tuple[int, ...]
+    stages: tuple[Stage, ...] = ()
+    dataset: str | None = None
+    parameters: int | None = None
+    parameter_bytes: int | None = None
+    history: tuple[str, ...] = ()

@@ -1,0 +1,81 @@
+"""Runners: ways of executing an artifact on a board, one file each, found by name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Protocol, cast
+
+from hwkit.artifact import Artifact, Finding, Problem
+from hwkit.board import Board
+from hwkit.describe import Frozen
+from hwkit.errors import UnknownName
+from hwkit.jobs import Say
+from hwkit.measurement import Measurement
+
+
+class Request(Frozen):
+    """What to find out on a board.
+
+    iterations, duration_s   the timed pass ends when both are reached
+    operators                also cost every operator on its own
+    """
+
+    threads: int = 1
+    warmup: int = 5
+    iterations: int = 30
+    duration_s: float = 3.0
+    operators: bool = True
+
+
+class OperatorCost(Frozen):
+    """Cost of one execution of the artifact's operator `index`, seconds or instructions."""
+
+    index: int
+    value: float
+
+
+class Run(Frozen):
+    """What a board said.
+
+    measurements      every quantity that was taken; what was not taken is in `not_measured`
+    operator_costs    in the unit of `operator_unit`, one execution each, profiled apart from the timed pass
+    findings          checks made there: same outputs as the build machine, sum of operators against the whole
+    not_measured      quantity -> why
+    """
+
+    board: str
+    measurements: tuple[Measurement, ...]
+    operator_costs: tuple[OperatorCost, ...] = ()
+    operator_unit: str = ""
+    operator_kind: str = ""
+    findings: tuple[Finding, ...] = ()
+    not_measured: dict[str, str] = {}
+    tool_versions: dict[str, str] = {}
+
+
+class Runner(Protocol):
+    """A module in hwkit/runners/ with these functions."""
+
+    def missing(self, board: Board) -> list[Problem]:
+        """What has to be made or installed before a run; empty when ready. Seconds, starts nothing heavy."""
+        ...
+
+    def make(self, board: Board, say: Say) -> None:
+        """Make whatever `missing` named, as far as hwkit can."""
+        ...
+
+    def run(self, artifact: Artifact, board: Board, request: Request, say: Say) -> Run:
+        """Execute the artifact there. Raises ToolMissing or BoardError."""
+        ...
+
+
+def names() -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_") and not m.ispkg)
+
+
+def runner(name: str) -> Runner:
+    """The runner of that name. Raises UnknownName."""
+    if name not in names():
+        raise UnknownName("runner", name, names(), "hwkit list boards")
+    return cast(Runner, importlib.import_module(f"{__name__}.{name}"))
