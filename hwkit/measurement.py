@@ -14,13 +14,32 @@ from hwkit.describe import Frozen, Kind
 
 Unit = Literal["s", "j", "w", "bytes", "instructions", "1"]
 
+# Every quantity a report can hold: its unit and what it is. One name, one unit, everywhere.
+QUANTITIES: dict[str, tuple[Unit, str]] = {
+    "latency": ("s", "wall time of one inference on the device"),
+    "instructions": ("instructions", "machine instructions of one inference"),
+    "energy": ("j", "energy of one inference above idle"),
+    "idle_power": ("w", "power of the idle board"),
+    "flash": ("bytes", "files that must be stored on the device"),
+    "weights": ("bytes", "constant tensors inside the deployed files, each shared one once"),
+    "resident_weights": ("bytes", "memory the weights take when loaded, packed copies included"),
+    "arena": ("bytes", "working memory for activations"),
+    "peak_rss": ("bytes", "peak resident memory of the whole process"),
+    "runtime_rss": ("bytes", "resident memory of the runtime before any model is loaded"),
+    "accuracy_float": ("1", "share of test samples the trained network gets right"),
+    "accuracy": ("1", "share of test samples the deployed network gets right"),
+    "agreement": ("1", "share of samples on which the deployed network gives the trained network's answer"),
+    "max_error": ("1", "largest absolute difference to the trained network's outputs"),
+    "rms_error": ("1", "RMS difference to the trained network's outputs over their RMS"),
+}
+
 BOOTSTRAP_RESAMPLES = 1000
 
 
 class Measurement(Frozen):
     """A quantity, its raw samples, and what kind of number it is.
 
-    quantity    e.g. "latency", "instructions", "file", "arena", "peak_rss", "accuracy"
+    quantity    a key of QUANTITIES, which fixes its unit
     samples     one value a repetition, in `unit`; a single value where repetition means nothing
     low, high   an interval: of the median for samples, of the value for an estimate
     n           how many things one sample rests on when that differs (images behind an accuracy)
@@ -39,6 +58,10 @@ class Measurement(Frozen):
 
     @model_validator(mode="after")
     def _honest(self) -> Self:
+        if self.quantity not in QUANTITIES:
+            raise ValueError(f"no quantity named {self.quantity!r}; known: {', '.join(QUANTITIES)}")
+        if self.unit != QUANTITIES[self.quantity][0]:
+            raise ValueError(f"{self.quantity} is in {QUANTITIES[self.quantity][0]}, not {self.unit}")
         if not self.samples:
             raise ValueError(f"{self.quantity}: no samples")
         if self.kind == "estimated" and (self.low is None or self.high is None):
