@@ -5,7 +5,8 @@
     ├── BadInput                    2    the user's words, files or models
     │   ├── UnknownName             2    no such target, board, network, data set ...
     │   ├── BadDescription          2    a TOML file: which file, which key, what was nearly right
-    │   └── BadModel                2    a model file or factory that cannot be deployed
+    │   ├── BadModel                2    a model file or factory that cannot be deployed
+    │   └── NoSpace                 2    the disk is full, or a folder cannot be written
     ├── ToolMissing                 3    an extra, a program or a toolchain that is not installed
     └── BoardError                  4    a board is unreachable or failed while running
         └── JobFailed               4    a child process of ours died, timed out or ran out of memory
@@ -65,6 +66,10 @@ class BadDescription(BadInput):
 
 class BadModel(BadInput):
     """A model cannot be opened, converted or deployed."""
+
+
+class NoSpace(BadInput):
+    """Nothing can be written where the output should go; what was there before is still there."""
 
 
 class ToolMissing(HwkitError):

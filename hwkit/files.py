@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -12,6 +13,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from hwkit.errors import NoSpace
+
+_UNWRITABLE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
+               errno.EFBIG: "the file-size limit is reached", errno.EACCES: "no permission",
+               errno.EROFS: "the file system is read-only"}
+
+
+def unwritable(error: OSError) -> NoSpace | None:
+    """The one-line error for a full or forbidden disk; None for any other OSError."""
+    why = _UNWRITABLE.get(error.errno or 0)
+    if why is None:
+        return None
+    where = f" at {error.filename}" if error.filename else ""
+    return NoSpace(f"cannot write{where}: {why}", "free some space or choose another folder with -o DIR")
 
 
 def sha256(path: Path) -> str:

@@ -2,8 +2,8 @@
 because they may crash, or because their libraries are heavy.
 
 A job is `module:function(spec, say)`: it takes a JSON object and returns one. In the child, HwkitErrors
-travel back as JSON and are raised again in the parent; a crash, a timeout and an exhausted memory limit
-become JobFailed.
+travel back as one line of JSON and are raised again in the parent; a crash, a timeout and an exhausted
+memory limit become JobFailed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 from hwkit import errors
 from hwkit.artifact import Command
 from hwkit.errors import HwkitError, JobFailed
-from hwkit.files import write_json
+from hwkit.files import unwritable, write_json
 from hwkit.process import run
 
 PROGRESS = "hwkit-progress: "
+ERROR = "hwkit-error: "
 Say = Callable[[str], None]
 
 
@@ -53,20 +54,22 @@ def execute(step: Command, folder: Path, progress: Say | None = None) -> None:
     is_job = step.argv[1:3] == ("-m", "hwkit.jobs")
     done = run(step.argv, cwd=folder, env=environment() if is_job else None, timeout_s=step.timeout_s,
                memory_bytes=step.memory_bytes, what=step.what, on_line=on_line, check=not is_job)
-    if not is_job:
-        return
-    failure = folder / f"{step.argv[-1]}.error"
-    if failure.is_file():
-        told = json.loads(failure.read_text())
-        if told["type"] == "crash":
-            raise JobFailed(f"{step.what}: {told['message']}", told["hint"], told["log"])
-        error: HwkitError = HwkitError.__new__(getattr(errors, told["type"]))
-        HwkitError.__init__(error, told["message"], told["hint"])
-        raise error
-    if done.returncode != 0:
-        tail = [line for line in done.stdout.splitlines() if line.strip()][-1:] or ["no output"]
-        raise JobFailed(f"{step.what}: the child process ended with code {done.returncode}: {tail[0]:.200}",
-                        log=done.stdout[-5000:])
+    if is_job and done.returncode != 0:
+        raise _told(step.what, done.stdout) or JobFailed(
+            f"{step.what}: the child process ended with code {done.returncode}", log=done.stdout[-5000:])
+
+
+def _told(what: str, output: str) -> HwkitError | None:
+    """The error a failing job printed, as an exception; None when it died without a word."""
+    lines = [line for line in output.splitlines() if line.startswith(ERROR)]
+    if not lines:
+        return None
+    told = json.loads(lines[-1].removeprefix(ERROR))
+    if told["type"] == "JobFailed":
+        return JobFailed(f"{what}: {told['message']}", told["hint"], told["log"])
+    error: HwkitError = HwkitError.__new__(getattr(errors, told["type"]))
+    HwkitError.__init__(error, told["message"], told["hint"])
+    return error
 
 
 def call(job: str, spec: dict[str, Any], *, what: str, timeout_s: float = 600.0,
@@ -85,24 +88,25 @@ def say(text: str) -> None:
     print(f"{PROGRESS}{text}", flush=True)
 
 
+def _fail(error: HwkitError, log: str = "") -> int:
+    told = {"type": type(error).__name__, "message": error.message, "hint": error.hint, "log": log}
+    print(f"{ERROR}{json.dumps(told)}", flush=True)
+    return 1
+
+
 def _main(job: str, spec_file: str, result_file: str) -> int:
     module, function = job.split(":")
     try:
         result = getattr(importlib.import_module(module), function)(json.loads(Path(spec_file).read_text()), say)
         write_json(Path(result_file), result)
     except HwkitError as e:
-        write_json(Path(f"{result_file}.error"),
-                   {"type": type(e).__name__, "message": e.message, "hint": e.hint})
-        return 1
+        return _fail(e)
     except MemoryError:
-        write_json(Path(f"{result_file}.error"),
-                   {"type": "crash", "message": "ran out of memory", "hint": "", "log": ""})
-        return 1
+        return _fail(JobFailed("ran out of memory"))
     except Exception as e:
-        write_json(Path(f"{result_file}.error"),
-                   {"type": "crash", "message": f"{type(e).__name__}: {' '.join(str(e).split())[:300]}",
-                    "hint": "", "log": traceback.format_exc()})
-        return 1
+        full = unwritable(e) if isinstance(e, OSError) else None
+        about = f"{type(e).__name__}: {' '.join(str(e).split())[:300]}"
+        return _fail(full or JobFailed(about), traceback.format_exc())
     return 0
 
 
