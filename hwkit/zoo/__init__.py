@@ -1,0 +1,131 @@
+"""Networks one can name. One file each, found by its name: there is no registry to edit.
+
+A network's file has `INPUT_SHAPE`, `DATASET` (the data set it is for, or None) and `build(**options)`, which
+gives an untrained torch module; where the shape follows from the options also `input_shape(**options)`.
+Trained weights lie in weights/<network>-<data set>.safetensors with the .toml that says how they came
+to be. Files that start with an underscore are shared parts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from hwkit.errors import BadInput, UnknownName
+from hwkit.network import Network
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_FOLDER = Path(__file__).parent
+WEIGHTS = _FOLDER / "weights"
+
+
+def names() -> list[str]:
+    """Every network's name, without importing torch."""
+    return sorted(p.stem for p in _FOLDER.glob("*.py") if not p.stem.startswith("_"))
+
+
+def trained() -> list[str]:
+    """Every shipped set of weights as "network@data set"."""
+    return sorted(p.stem.replace("-", "@", 1) for p in WEIGHTS.glob("*.safetensors"))
+
+
+def source(name: str) -> ModuleType:
+    """The file that defines a network; imports torch. Raises UnknownName."""
+    if name not in names():
+        raise UnknownName("network", name, names())
+    return importlib.import_module(f"hwkit.zoo.{name}")
+
+
+def weights_path(name: str, dataset: str) -> Path:
+    """Where the shipped weights of a network trained on a data set are, or would be."""
+    return WEIGHTS / f"{name}-{dataset}.safetensors"
+
+
+def build(name: str, seed: int, **options: Any) -> tuple[nn.Module, tuple[int, ...]]:
+    """An untrained network with weights drawn from `seed`, and its input shape (channels first, no batch).
+
+    Raises UnknownName, and BadInput for an option that the network has not.
+    """
+    import torch
+
+    module = source(name)
+    known = list(inspect.signature(module.build).parameters)
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"option of {name}", option, known, f"{name} takes {', '.join(known)}")
+    shape = module.input_shape(**options) if hasattr(module, "input_shape") else module.INPUT_SHAPE
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: nn.Module = module.build(**options)
+    return network, tuple(options.get("input_shape", shape))
+
+
+def network(name: str, seed: int | None = None, **options: Any) -> Network:
+    """A network by its name, in eval mode.
+
+    name      "dsodenet", or "dsodenet@digits" for the weights trained on a data set that is not its default
+    seed      None: the trained weights where there are any, otherwise an untrained network of seed 0;
+              a number: untrained, drawn from that seed, with BatchNorm statistics of one batch of noise
+    options   of the network's `build`; over those the weights were trained with. Number of ODE steps and
+              solver may differ from the trained ones; what changes a weight's shape raises BadInput
+
+    Raises UnknownName for a network, a data set or an option that does not exist, and ToolMissing where
+    the weights are in a package that is not installed.
+    """
+    base, _, dataset = name.partition("@")
+    module = source(base)
+    dataset = dataset or module.DATASET or ""
+    if seed is None and hasattr(module, "pretrained") and dataset == module.DATASET:
+        built, shape = build(base, 0, **options)
+        _load(built, module.pretrained(), name)
+        return Network(name, built.eval(), shape, dataset, (module.PRETRAINED,))
+    if seed is None and weights_path(base, dataset).is_file():
+        return _shipped(name, base, dataset, options)
+    if "@" in name and f"{base}@{dataset}" not in trained():
+        raise UnknownName("network", name, trained(), f"hwkit train {base} --dataset {dataset}")
+    return _untrained(name, base, seed or 0, options)
+
+
+def _shipped(name: str, base: str, dataset: str, options: dict[str, Any]) -> Network:
+    from safetensors.torch import load_file
+
+    path = weights_path(base, dataset)
+    result = tomllib.loads(path.with_suffix(".toml").read_text())
+    merged = {**result["recipe"]["options"], **options}
+    built, shape = build(base, 0, **merged)
+    _load(built, load_file(path), name)
+    seed = result["shipped_seed"]
+    history = [f"trained on {dataset}, seed {seed}, recipe {path.stem}.toml"]
+    changed = [f"{key}={value}" for key, value in options.items()]
+    if changed:
+        history.append(f"deployed with {', '.join(changed)}")
+    return Network(name, built.eval(), shape, dataset, tuple(history))
+
+
+def _untrained(name: str, base: str, seed: int, options: dict[str, Any]) -> Network:
+    import torch
+
+    from hwkit.zoo._layers import settle_batchnorm
+
+    built, shape = build(base, seed, **options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        settle_batchnorm(built, shape)
+    return Network(name, built, shape, None, (f"untrained, seed {seed}",))
+
+
+def _load(built: nn.Module, state: dict[str, Any], name: str) -> None:
+    try:
+        built.load_state_dict(state)
+    except RuntimeError as error:
+        first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
+        raise BadInput(
+            f"the trained weights of {name} do not fit these options: {first}",
+            "leave the options out, or give a seed for an untrained network",
+        ) from None
