@@ -1,0 +1,219 @@
+"""The one place that knows every stage: open -> check -> build -> run -> report.
+
+Stages import nouns and never each other; data goes left to right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from hwkit import backends, runners, sources
+from hwkit.artifact import Artifact, BuildPlan, Estimate, Problem, pack
+from hwkit.board import Board, board, boards_of
+from hwkit.budget import Budget
+from hwkit.data import cache_root
+from hwkit.describe import Frozen
+from hwkit.errors import BadInput, ToolMissing
+from hwkit.files import locked, new_folder, sha256, write, write_json
+from hwkit.jobs import Say
+from hwkit.model import Model
+from hwkit.render import as_markdown
+from hwkit.report import Report, Reports, assemble
+from hwkit.runners import Request, Run
+from hwkit.target import Target, target
+
+OUT = Path("hwkit-out")
+
+
+class Wanted(Frozen):
+    """What the user asked to be deployed."""
+
+    model: str
+    dataset: str | None = None
+    data: Path | None = None
+    input_shape: tuple[int, ...] | None = None
+    options: dict[str, str] = {}     # the backend's own, key=value
+
+
+class Checked(Frozen):
+    """The answer to "would it fit there?", in seconds and before anything is built."""
+
+    name: str
+    target: str
+    problems: tuple[Problem, ...]
+    estimate: Estimate
+
+    @property
+    def ok(self) -> bool:
+        return not any(p.fatal for p in self.problems)
+
+
+def _package_digest() -> str:
+    """Digest of hwkit's own sources: a cached build is not reused by other code."""
+    root = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the libraries that decide what a build makes."""
+    found = {}
+    for name in ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tensorflow", "onnx", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _key(*parts: object) -> str:
+    text = json.dumps([*parts, _package_digest(), _versions()], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@contextlib.contextmanager
+def opened(wanted: Wanted, say: Say) -> Iterator[Model]:
+    """The model behind a name or a file, brought to a Model; kept in the cache where it can be.
+
+    Factories run a user's own code and may read anything, so they are opened afresh each time.
+    """
+    source = sources.resolve(wanted.model)
+    identity = sources.identity(source)
+    about = {"input_shape": wanted.input_shape, "dataset": wanted.dataset, "data": wanted.data}
+    if identity is None:
+        with tempfile.TemporaryDirectory(prefix="hwkit-model-") as scratch:
+            yield sources.open_source(source, Path(scratch), **about, say=say)
+        return
+    folder = cache_root() / "models" / _key(identity, about, sha256(wanted.data) if wanted.data else "")
+    with locked(folder):
+        if not (folder / "model.json").is_file():
+            with new_folder(folder) as scratch:
+                sources.open_source(source, scratch, **about, say=say)
+        model = sources.load(folder)
+    yield model
+
+
+def check(wanted: Wanted, target_name: str, say: Say) -> Checked:
+    """Problems and estimates for one target, without building."""
+    chosen = target(target_name)
+    with opened(wanted, say) as model:
+        tool = backends.backend(chosen.backends[0])
+        options = tool.options(wanted.options)
+        return Checked(name=model.name, target=chosen.name, problems=tuple(tool.check(model, chosen, options)),
+                       estimate=tool.estimate(model, chosen, options))
+
+
+def _built(plan: BuildPlan, model: Model, say: Say) -> Path:
+    """Execute a plan, or find what the same plan made before."""
+    inputs = [sha256(p) for p in (model.path, *(s.path for s in model.stages), *([model.data] if model.data else []))]
+    folder = cache_root() / "builds" / _key(plan.model_dump(mode="json"), inputs)
+    with locked(folder):
+        if not folder.is_dir():
+            with new_folder(folder) as scratch:
+                plan.execute(scratch, say)
+        else:
+            say("this build is in the cache")
+    return folder
+
+
+def build(wanted: Wanted, target_name: str, out: Path | None, say: Say) -> Artifact:
+    """Compile for one target into a folder. Raises BadModel when the check finds a fatal problem."""
+    chosen = target(target_name)
+    with opened(wanted, say) as model:
+        tool = backends.backend(chosen.backends[0])
+        options = tool.options(wanted.options)
+        fatal = [p.message for p in tool.check(model, chosen, options) if p.fatal]
+        if fatal:
+            raise BadInput(f"{model.name} cannot be deployed on {chosen.name}: {'; '.join(fatal)}",
+                           f"hwkit check --target {chosen.name} {wanted.model}")
+        folder = _built(tool.plan(model, chosen, options), model, say)
+        built = tool.collect(folder)
+        place = out or OUT / f"{model.name.replace('@', '-')}-{chosen.name}-{options.precision}"
+        return pack(folder, place, built, name=model.name, target=chosen.name, backend=chosen.backends[0],
+                    precision=options.precision, dataset=model.dataset, input_shape=model.input_shape,
+                    history=model.history)
+
+
+def board_for(target_name: str, named: str | None) -> Board | None:
+    """The board to execute on: the named one, else the target's own that needs no lab, else none."""
+    if named is not None:
+        chosen = board(named)
+        if chosen.target != target_name:
+            raise BadInput(f"board {named} is a {chosen.target}, not a {target_name}", "hwkit list boards")
+        return chosen
+    return next(iter(boards_of(target_name)), None)
+
+
+def require_ready(chosen: Board) -> None:
+    """Raise ToolMissing before any long work when a board is not ready."""
+    problems = [p.message for p in runners.runner(chosen.runner).missing(chosen) if p.fatal]
+    if problems:
+        raise ToolMissing(f"board {chosen.name} is not ready: {'; '.join(problems)}",
+                          f"hwkit board make {chosen.name}")
+
+
+def run(artifact: Artifact, chosen: Board, request: Request, say: Say) -> Run:
+    """Execute an artifact on a board."""
+    if artifact.manifest.target != chosen.target:
+        raise BadInput(f"{artifact.folder} was built for {artifact.manifest.target}, board {chosen.name} is a "
+                       f"{chosen.target}", f"hwkit build --target {chosen.target} MODEL")
+    require_ready(chosen)
+    return runners.runner(chosen.runner).run(artifact, chosen, request, say)
+
+
+def keep(result: Run, artifact: Artifact, folder: Path) -> Path:
+    """Append a run's raw samples to `folder`/<board>/; earlier runs are never touched."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    path = folder / result.board / f"{now}-{artifact.manifest.name.replace('@', '-')}.json"
+    write_json(path, {"artifact_digest": artifact.manifest.digest, "run": result.model_dump(mode="json")})
+    return path
+
+
+def report_on(artifact: Artifact, chosen: Board | None, budget: Budget | None, request: Request,
+              reproduce: str, say: Say) -> Report:
+    """Run if there is a board, judge, and write report.json and report.md into the artifact's folder."""
+    result = None
+    if chosen is not None:
+        result = run(artifact, chosen, request, say)
+        keep(result, artifact, artifact.folder.parent / "runs")
+    why = f"no board for {artifact.manifest.target}: see hwkit list boards" if chosen is None else ""
+    report = assemble(artifact, target(artifact.manifest.target), chosen, result, budget, reproduce, why)
+    save(Reports(reports=(report,)), artifact.folder)
+    return report
+
+
+def save(reports: Reports, folder: Path) -> None:
+    """report.json and report.md in `folder`."""
+    write_json(folder / "report.json", reports.model_dump(mode="json"))
+    write(folder / "report.md", as_markdown(reports.reports) + "\n")
+
+
+def deploy(wanted: Wanted, targets: Sequence[str], board_name: str | None, budget: Budget | None,
+           request: Request, out: Path | None, reproduce: str, say: Say) -> Reports:
+    """Build for every target, execute where a board is at hand, judge and report."""
+    chosen: Mapping[str, Board | None] = {t: board_for(target(t).name, board_name) for t in targets}
+    for ready in chosen.values():
+        if ready is not None:
+            require_ready(ready)
+    reports = []
+    for name, place in chosen.items():
+        folder = out / name if out and len(targets) > 1 else out
+        artifact = build(wanted, name, folder, say)
+        reports.append(report_on(artifact, place, budget, request, reproduce, say))
+    return Reports(reports=tuple(reports))
+
+
+def clear_cache() -> None:
+    """Forget opened models and builds; data sets and toolchains stay."""
+    for part in ("models", "builds"):
+        shutil.rmtree(cache_root() / part, ignore_errors=True)
+
+
