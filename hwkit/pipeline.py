@@ -28,7 +28,7 @@ from hwkit.model import Model
 from hwkit.render import as_markdown
 from hwkit.report import Report, Reports, assemble
 from hwkit.runners import Request, Run
-from hwkit.target import Target, target
+from hwkit.target import target
 
 OUT = Path("hwkit-out")
 

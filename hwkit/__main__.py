@@ -1,0 +1,5 @@
+"""`python -m hwkit` is the `hwkit` command."""
+
+from hwkit.cli import main
+
+main()

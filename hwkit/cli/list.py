@@ -1,0 +1,38 @@
+"""hwkit list: what can be named."""
+
+from __future__ import annotations
+
+import click
+
+from hwkit.cli._common import emit, json_option
+
+NOUNS = ("targets", "boards", "backends", "passes", "networks", "datasets", "runners")
+
+
+def _rows(noun: str) -> list[tuple[str, str]]:
+    """(name, one line about it), sorted by name."""
+    if noun == "targets":
+        from hwkit import target
+        return [(t.name, f"{t.description}; {', '.join(t.precisions)}") for t in map(target.target, target.names())]
+    if noun == "boards":
+        from hwkit import board
+        return [(b.name, f"{b.kind}: {b.description} (target {b.target}, runner {b.runner})")
+                for b in map(board.board, board.names())]
+    import importlib
+
+    package = {"passes": "compress", "networks": "zoo"}.get(noun, noun)
+    from hwkit.modules import about
+    return about(importlib.import_module(f"hwkit.{package}"))
+
+
+@click.command()
+@click.argument("noun", type=click.Choice(NOUNS))
+@json_option
+def command(noun: str, as_json: bool) -> None:
+    """List targets, boards, backends, passes, networks, datasets or runners."""
+    from hwkit.cli._common import drawn_table
+    from hwkit.render import Section
+
+    rows = _rows(noun)
+    emit([{"name": n, "about": a} for n, a in rows], as_json,
+         drawn_table(Section("", (noun, "about"), tuple(rows))) if rows else f"no {noun} yet")
