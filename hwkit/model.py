@@ -30,6 +30,7 @@ class Model(Frozen):
                      (H, W, C) for .tflite images
     stages           the same network cut at its ODE blocks, empty when it has none
     dataset          name of a data set with real inputs and labels for it, if known
+    data             the user's own inputs, an .npz (see hwkit.samples); goes before `dataset`
     parameter_bytes  distinct parameters and buffers as float32, each shared one counted once
     history          what was done to it, oldest first
     """
@@ -40,6 +41,7 @@ class Model(Frozen):
     input_shape: tuple[int, ...]
     stages: tuple[Stage, ...] = ()
     dataset: str | None = None
+    data: Path | None = None
     parameters: int | None = None
     parameter_bytes: int | None = None
     history: tuple[str, ...] = ()
