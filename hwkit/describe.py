@@ -75,7 +75,8 @@ def _line(error: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
             stem = str(location[-1]).rsplit("_", 1)[0]
             near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
             near = near or [k for k in known if k.rsplit("_", 1)[0] == stem]
-            return key, f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; known here: {', '.join(known)}"
+            also = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+            return key, f"unknown key; {also}"
         case "missing":
             return key, "missing"
         case "string_too_short":

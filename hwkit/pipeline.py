@@ -57,10 +57,10 @@ class Checked(Frozen):
 
 
 def _package_digest() -> str:
-    """Digest of hwkit's own sources: a cached build is not reused by other code."""
+    """Digest of hwkit's own sources and weights: a cached build is not reused by other code."""
     root = Path(__file__).resolve().parent
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(p for pattern in ("*.py", "*.safetensors") for p in root.rglob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -86,19 +86,29 @@ def opened(wanted: Wanted, say: Say) -> Iterator[Model]:
     Factories run a user's own code and may read anything, so they are opened afresh each time.
     """
     source = sources.resolve(wanted.model)
-    identity = sources.identity(source)
-    about = {"input_shape": wanted.input_shape, "dataset": wanted.dataset, "data": wanted.data}
-    if identity is None:
+
+    def open_into(folder: Path) -> Model:
+        return sources.open_source(source, folder, input_shape=wanted.input_shape, dataset=wanted.dataset,
+                                   data=wanted.data, say=say)
+
+    if source.kind == "factory":
         with tempfile.TemporaryDirectory(prefix="hwkit-model-") as scratch:
-            yield sources.open_source(source, Path(scratch), **about, say=say)
+            yield open_into(Path(scratch) / "model")
         return
-    folder = cache_root() / "models" / _key(identity, about, sha256(wanted.data) if wanted.data else "")
+    content = [sha256(p) for p in _files(source.path)] if source.path else []
+    data = sha256(wanted.data) if wanted.data else ""
+    about = wanted.model_dump(mode="json", include={"input_shape", "dataset"})
+    folder = cache_root() / "models" / _key(source.kind, source.item, source.text, content, about, data)
     with locked(folder):
-        if not (folder / "model.json").is_file():
-            with new_folder(folder) as scratch:
-                sources.open_source(source, scratch, **about, say=say)
-        model = sources.load(folder)
+        model = sources.read_model(folder) if (folder / sources.MODEL_FILE).is_file() else open_into(folder)
     yield model
+
+
+def _files(path: Path) -> list[Path]:
+    """A model's own files: itself, all of a SavedModel's, and data beside an ONNX graph."""
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.is_file())
+    return [path, *sorted(path.parent.glob(f"{path.name}*.data"))]
 
 
 def check(wanted: Wanted, target_name: str, say: Say) -> Checked:
@@ -113,7 +123,8 @@ def check(wanted: Wanted, target_name: str, say: Say) -> Checked:
 
 def _built(plan: BuildPlan, model: Model, say: Say) -> Path:
     """Execute a plan, or find what the same plan made before."""
-    inputs = [sha256(p) for p in (model.path, *(s.path for s in model.stages), *([model.data] if model.data else []))]
+    files = [model.path, *(s.path for s in model.stages), *([model.data] if model.data else [])]
+    inputs = [sha256(p) for p in files]
     folder = cache_root() / "builds" / _key(plan.model_dump(mode="json"), inputs)
     with locked(folder):
         if not folder.is_dir():

@@ -103,8 +103,8 @@ def sections(report: Report) -> list[Section]:
         found.append(Section("Checks", ("check", "", "what was found"),
                              tuple((f.name, MARK[f.ok], f.text) for f in report.findings)))
     if report.within_budget is not None:
-        found.append(Section("Budget", ("line", "limit", "value", "kind", "headroom", "verdict", "heaviest, or note"),
-                             tuple(_verdict(v) for v in report.verdicts), (1, 2, 4)))
+        columns = ("line", "limit", "value", "kind", "headroom", "verdict", "heaviest, or note")
+        found.append(Section("Budget", columns, tuple(_verdict(v) for v in report.verdicts), (1, 2, 4)))
     found.append(Section("Tools", ("tool", "version"), tuple(sorted(report.tool_versions.items()))))
     found.append(Section("To reproduce", ("",), ((report.reproduce,),)))
     return found

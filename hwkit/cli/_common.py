@@ -38,7 +38,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="The result a
 out_option = click.option("-o", "--out", type=click.Path(path_type=Path), help="Where to write.")
 target_option = click.option("--target", "targets", multiple=True, required=True, metavar="NAME",
                              help="Target to deploy on; repeat for several.")
-budget_option = click.option("--budget", "budget_file", type=click.Path(path_type=Path), help="Budget file (TOML).")
+budget_option = click.option("--budget", "budget_file", type=click.Path(path_type=Path),
+                             help="Budget file (TOML).")
 model_options = _stack(
     click.argument("model"),
     click.option("--precision", metavar="NAME", help="f32, f16, dynamic or int8 (the default)."),
@@ -46,12 +47,14 @@ model_options = _stack(
     click.option("--data", type=click.Path(path_type=Path),
                  help="Your own inputs: .npz with calibration, images and, if you like, labels."),
     click.option("--input-shape", metavar="C,H,W", help="Shape of one input where the file does not tell."),
-    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A backend option; repeat for several."))
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+                 help="A backend option; repeat for several."))
 request_options = _stack(
     click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True),
     click.option("--warmup", type=click.IntRange(0), default=5, show_default=True),
     click.option("--iterations", type=click.IntRange(1), default=30, show_default=True, help="At least so many."),
-    click.option("--duration", type=click.FloatRange(0), default=3.0, show_default=True, help="At least so long (s)."),
+    click.option("--duration", type=click.FloatRange(0), default=3.0, show_default=True,
+                 help="At least so long (s)."),
     click.option("--no-operators", is_flag=True, help="Skip the cost of each operator."))
 
 

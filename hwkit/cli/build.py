@@ -23,8 +23,9 @@ def command(targets: tuple[str, ...], out: Path | None, as_json: bool, data: Pat
 
     built = []
     for t in targets:
+        place = out / t if out and len(targets) > 1 else out
         with progress(f"build for {t}") as say:
-            built.append(pipeline.build(wanted(data=data, **model), t, out / t if out and len(targets) > 1 else out, say))
+            built.append(pipeline.build(wanted(data=data, **model), t, place, say))
     rows = []
     for a in built:
         rows.append((a.manifest.target, "artifact", "", f"{a.folder} (digest {a.manifest.digest[:16]})"))

@@ -32,8 +32,8 @@ def command(targets: tuple[str, ...], as_json: bool, data: Path | None, **model:
         rows = [(m.quantity, shown(m.value, m.unit),
                  f"{shown(m.low or 0, m.unit)} .. {shown(m.high or 0, m.unit)}", m.kind, m.source)
                 for m in a.estimate.figures]
-        drawn.append(drawn_table(Section(f"{a.name} on {a.target}", ("quantity", "value", "interval", "kind", "source"),
-                                         tuple(rows), (1, 2))))
+        columns = ("quantity", "value", "interval", "kind", "source")
+        drawn.append(drawn_table(Section(f"{a.name} on {a.target}", columns, tuple(rows), (1, 2))))
         drawn += [Text(f"no estimate: {r}", style="yellow") for r in a.estimate.refused]
         drawn += [Text(("cannot be deployed: " if p.fatal else "note: ") + p.message,
                        style="bold red" if p.fatal else "yellow") for p in a.problems]

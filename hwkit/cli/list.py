@@ -13,7 +13,8 @@ def _rows(noun: str) -> list[tuple[str, str]]:
     """(name, one line about it), sorted by name."""
     if noun == "targets":
         from hwkit import target
-        return [(t.name, f"{t.description}; {', '.join(t.precisions)}") for t in map(target.target, target.names())]
+        return [(t.name, f"{t.description}; {', '.join(t.precisions)}")
+                for t in map(target.target, target.names())]
     if noun == "boards":
         from hwkit import board
         return [(b.name, f"{b.kind}: {b.description} (target {b.target}, runner {b.runner})")

@@ -13,7 +13,7 @@ from hwkit.cli._common import emit, json_option
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--markdown", is_flag=True, help="As markdown instead of tables.")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of a report and stop.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write report.json and report.md into a folder.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write report.json and report.md there.")
 @json_option
 def command(paths: tuple[Path, ...], markdown: bool, schema: bool, out: Path | None, as_json: bool) -> None:
     """Show the reports in PATHS (artifact folders or report.json files), several one after another."""
