@@ -57,6 +57,33 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Hold the folder itself: two builders never swap the same place at once, and no lock file stays."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _swap(new: Path, place: Path) -> None:
+    """Put `new` where `place` is; `place` comes back if that fails."""
+    old = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.old."))
+    try:
+        if place.exists():
+            os.replace(place, old / place.name)
+        try:
+            os.replace(new, place)
+        except BaseException:
+            if (old / place.name).exists():
+                os.replace(old / place.name, place)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A scratch folder beside `path` that becomes `path` when the block ends without an exception.
 
@@ -67,17 +94,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield scratch
         os.chmod(scratch, 0o755)
-        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-        if path.exists():
-            os.replace(path, old / path.name)
-        try:
-            os.replace(scratch, path)
-        except BaseException:
-            if (old / path.name).exists():
-                os.replace(old / path.name, path)
-            raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
+        with _folder_lock(path.parent):
+            _swap(scratch, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
