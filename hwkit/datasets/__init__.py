@@ -80,12 +80,12 @@ def _module_name(name: str) -> str:
 
 
 def names() -> list[str]:
-    """Every data set's name."""
+    """Every data set's name: its file's with "-" for "_" (both spellings are understood)."""
     return sorted(p.stem.replace("_", "-") for p in _FOLDER.glob("*.py") if not p.stem.startswith("_"))
 
 
 def _source(name: str) -> ModuleType:
-    if name not in names():
+    if name.replace("_", "-") not in names():
         raise UnknownName("data set", name, names())
     return importlib.import_module(f"hwkit.datasets.{_module_name(name)}")
 
@@ -121,7 +121,7 @@ def splits_sha256(name: str) -> str:
 
 def folder(name: str) -> Path:
     """Where a data set's arrays are kept."""
-    return cache_root() / "datasets" / name
+    return cache_root() / "datasets" / info(name).name
 
 
 def _stamp(name: str) -> str:
