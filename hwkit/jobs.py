@@ -29,6 +29,27 @@ ERROR = "hwkit-error: "
 Say = Callable[[str], None]
 
 
+def told(error: BaseException) -> dict[str, str]:
+    """An exception as JSON, to cross a process boundary; one that is not deliberate becomes a JobFailed."""
+    if isinstance(error, HwkitError):
+        log = error.log if isinstance(error, JobFailed) else ""
+        return {"type": type(error).__name__, "message": error.message, "hint": error.hint, "log": log}
+    if isinstance(error, MemoryError):
+        return told(JobFailed("ran out of memory"))
+    full = unwritable(error) if isinstance(error, OSError) else None
+    about = full or JobFailed(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    return {**told(about), "log": "".join(traceback.format_exception(error))}
+
+
+def untold(said: dict[str, str], what: str) -> HwkitError:
+    """The error that `told` wrote, of its own class; a JobFailed says that it was `what` that failed."""
+    if said["type"] == JobFailed.__name__:
+        return JobFailed(f"{what}: {said['message']}", said["hint"], said["log"])
+    error: HwkitError = HwkitError.__new__(getattr(errors, said["type"]))
+    HwkitError.__init__(error, said["message"], said["hint"])
+    return error
+
+
 def command(job: str, spec_file: str, result_file: str, *, what: str, timeout_s: float,
             memory_bytes: int | None = None) -> Command:
     """The plan step that runs `job` on the JSON in `spec_file` and writes `result_file`."""
@@ -64,12 +85,7 @@ def _told(what: str, output: str) -> HwkitError | None:
     lines = [line for line in output.splitlines() if line.startswith(ERROR)]
     if not lines:
         return None
-    told = json.loads(lines[-1].removeprefix(ERROR))
-    if told["type"] == "JobFailed":
-        return JobFailed(f"{what}: {told['message']}", told["hint"], told["log"])
-    error: HwkitError = HwkitError.__new__(getattr(errors, told["type"]))
-    HwkitError.__init__(error, told["message"], told["hint"])
-    return error
+    return untold(json.loads(lines[-1].removeprefix(ERROR)), what)
 
 
 def call(job: str, spec: dict[str, Any], *, what: str, timeout_s: float = 600.0,
@@ -88,25 +104,14 @@ def say(text: str) -> None:
     print(f"{PROGRESS}{text}", flush=True)
 
 
-def _fail(error: HwkitError, log: str = "") -> int:
-    told = {"type": type(error).__name__, "message": error.message, "hint": error.hint, "log": log}
-    print(f"{ERROR}{json.dumps(told)}", flush=True)
-    return 1
-
-
 def _main(job: str, spec_file: str, result_file: str) -> int:
     module, function = job.split(":")
     try:
         result = getattr(importlib.import_module(module), function)(json.loads(Path(spec_file).read_text()), say)
         write_json(Path(result_file), result)
-    except HwkitError as e:
-        return _fail(e)
-    except MemoryError:
-        return _fail(JobFailed("ran out of memory"))
     except Exception as e:
-        full = unwritable(e) if isinstance(e, OSError) else None
-        about = f"{type(e).__name__}: {' '.join(str(e).split())[:300]}"
-        return _fail(full or JobFailed(about), traceback.format_exc())
+        print(f"{ERROR}{json.dumps(told(e))}", flush=True)
+        return 1
     return 0
 
 

@@ -1,0 +1,19 @@
+"""A network of the zoo, by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hwkit import zoo as networks
+from hwkit.jobs import Say
+from hwkit.model import Model
+from hwkit.sources import Opening
+from hwkit.sources._export import write_network
+from hwkit.sources._input import chosen_shape
+
+
+def opened(opening: Opening, folder: Path, say: Say) -> Model:
+    network = networks.network(opening.source.item)
+    shape = chosen_shape(opening, network.input_shape)
+    return write_network(network.module.eval(), shape, folder, name=network.name, what=network.name,
+                         dataset=opening.dataset or network.dataset, history=network.history, say=say)
