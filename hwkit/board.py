@@ -8,6 +8,8 @@ from hwkit.data import description, descriptions
 from hwkit.describe import Frozen, Name, NonEmpty, load
 from hwkit.errors import BadDescription
 
+HINT = "the README shows a whole one under \"Add a board\""
+
 
 class Board(Frozen):
     """How to run on a device.
@@ -32,9 +34,9 @@ def names() -> list[str]:
 def board(name: str) -> Board:
     """The board of that name. Raises UnknownName, BadDescription."""
     path = description("boards", name)
-    found = load(path, Board)
+    found = load(path, Board, HINT)
     if found.name != name:
-        raise BadDescription(path, "name", f"is {found.name!r}, but the file is called {path.name}")
+        raise BadDescription(path, "name", f"is {found.name!r}, but the file is called {path.name}", HINT)
     return found
 
 

@@ -90,7 +90,8 @@ def validated(value: object, model: type[M], path: Path | str, hint: str = "") -
     try:
         return model.model_validate(value)
     except ValidationError as e:
-        errors = e.errors()
+        # a key that is misspelt also counts as missing: tell the misspelling, it explains both
+        errors = sorted(e.errors(), key=lambda one: one["type"] != "extra_forbidden")
         key, problem = _line(errors[0], model)
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise BadDescription(path, key, problem + more, hint) from None

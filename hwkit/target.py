@@ -27,6 +27,9 @@ class Memories(Frozen):
     dram_bytes_per_s: Figure | None = None   # peak
 
 
+HINT = "the README shows a whole one under \"Add a target\""
+
+
 class Target(Frozen):
     """A part and what a backend may use of it. Every figure carries its kind and its source."""
 
@@ -46,7 +49,7 @@ def names() -> list[str]:
 def target(name: str) -> Target:
     """The target of that name. Raises UnknownName, BadDescription."""
     path = description("targets", name)
-    found = load(path, Target)
+    found = load(path, Target, HINT)
     if found.name != name:
-        raise BadDescription(path, "name", f"is {found.name!r}, but the folder says {name!r}")
+        raise BadDescription(path, "name", f"is {found.name!r}, but the folder says {name!r}", HINT)
     return found

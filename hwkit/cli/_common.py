@@ -78,7 +78,7 @@ def wanted(model: str, precision: str | None, dataset: str | None, data: Path | 
                            "e.g. --input-shape 1,28,28")
         shape = tuple(map(int, input_shape.split(",")))
     if data is not None and not data.is_file():
-        raise BadInput(f"--data {data}: no such file")
+        raise BadInput(f"--data {data}: no such file", "numpy.savez(FILE, calibration=..., images=...) makes one")
     return Wanted(model=model, dataset=dataset, data=data.resolve() if data else None, input_shape=shape,
                   options=options)
 
