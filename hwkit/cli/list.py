@@ -21,9 +21,23 @@ def _rows(noun: str) -> list[tuple[str, str]]:
                 for b in map(board.board, board.names())]
     import importlib
 
-    package = {"passes": "compress", "networks": "zoo"}.get(noun, noun)
     from hwkit.modules import about
-    return about(importlib.import_module(f"hwkit.{package}"))
+
+    package = {"passes": "compress", "networks": "zoo"}.get(noun, noun)
+    rows = about(importlib.import_module(f"hwkit.{package}"))
+    if noun == "datasets":       # named with "-", their files with "_"
+        return [(name.replace("_", "-"), text) for name, text in rows]
+    if noun == "networks":
+        return [(name, text + _weights(name)) for name, text in rows]
+    return rows
+
+
+def _weights(network: str) -> str:
+    """Which trained weights are shipped for a network."""
+    from hwkit import zoo
+
+    known = [w for w in zoo.trained() if w.partition("@")[0] == network]
+    return f" Weights: {', '.join(known)}." if known else ""
 
 
 @click.command()
