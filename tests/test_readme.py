@@ -1,0 +1,36 @@
+"""Every command in the README works, and prints what the README shows."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.readme import Command, commands, run
+
+NUMBER = re.compile(r"[-+]?\d[\d,.]*(?:e[-+]?\d+)?")
+
+
+def shape(text: str) -> list[str]:
+    """The words of an output without its numbers: what may not change from machine to machine."""
+    words = [NUMBER.sub("#", line).split() for line in text.splitlines()]
+    return [" ".join(w for w in line if re.search(r"[A-Za-z]", w)) for line in words if any(line)]
+
+
+def test_there_are_commands() -> None:
+    assert len(commands()) >= 8
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("command", [c for c in commands() if c.runs], ids=lambda c: c.text)
+def test_command(command: Command) -> None:
+    code, printed = run(command.text)
+    assert code == (1 if "# exits with 1" in command.text else 0), printed
+    if not command.expected:
+        return
+    shown, now = shape(command.expected), shape(printed)
+    if "..." in command.expected:            # an excerpt: each of its lines is there
+        now_set = set(now)
+        assert [line for line in shown if line not in now_set and line != "..."] == []
+    else:
+        assert now == shown
