@@ -76,6 +76,8 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
         timer.cancel()
         end_group()
         child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
     log = "".join(kept[-LOG_LINES:])
     if timed_out.is_set():
         raise JobFailed(f"{what}: took longer than {timeout_s:g} s", hint, log)
