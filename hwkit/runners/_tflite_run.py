@@ -1,0 +1,180 @@
+"""A TFLite artifact as a job for boards/payloads/tflite.py, and what that payload writes as values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from hwkit.artifact import Artifact, Operator
+from hwkit.data import shipped
+from hwkit.describe import Frozen, Kind
+from hwkit.errors import BadInput, BoardError, JobFailed
+from hwkit.files import write_json
+from hwkit.measurement import Measurement
+from hwkit.runners import Request
+
+GOLDEN_INPUTS = "golden/inputs.npy"
+PROGRESS = "progress: "
+JOB = "job.json"
+
+
+class Resident(Frozen):
+    rss: int
+    anonymous: int
+
+
+class Memory(Frozen):
+    """Resident bytes before loading, once loaded, after the first inference; high-water mark of the process."""
+
+    before: Resident
+    loaded: Resident
+    invoked: Resident
+    peak_rss: int | None
+
+
+class Outputs(Frozen):
+    n: int
+    dtype: str
+
+
+class Latency(Frozen):
+    """Nanoseconds of every `every`-th inference."""
+
+    ns: tuple[int, ...]
+    every: int
+
+
+class Instructions(Frozen):
+    labels: tuple[int, ...]
+
+
+class OneOperator(Frozen):
+    """Samples in ns, or labels of the marks around each run, or why it could not be run."""
+
+    index: int
+    ns: tuple[int, ...] = ()
+    every: int = 1
+    labels: tuple[int, ...] = ()
+    error: str = ""
+
+
+class Passes(Frozen):
+    """What each pass found; None for one that was not asked for or not reached."""
+
+    memory: Memory | None = None
+    outputs: Outputs | None = None
+    latency: Latency | None = None
+    instructions: Instructions | None = None
+    operators: tuple[OneOperator, ...] | None = None
+
+
+class Result(Frozen):
+    """result.json of the payload. `nothing` are labels of marks with no work between them."""
+
+    runtime: str
+    runtime_version: str
+    numpy: str
+    python: str
+    machine: str
+    nothing: tuple[int, ...] = ()
+    passes: Passes
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of what ran there, keyed as in a report."""
+        return {f"{self.runtime} (board)": self.runtime_version, "numpy (board)": self.numpy,
+                "python (board)": f"{self.python} {self.machine}"}
+
+
+def payload() -> Path:
+    """The program that runs on the board."""
+    return shipped("boards", "payloads", "tflite.py")
+
+
+def sliced(artifact: Artifact) -> list[Operator]:
+    """The operators that have a model of their own."""
+    return [o for o in artifact.manifest.built.operators if o.file]
+
+
+def write_job(artifact: Artifact, request: Request, passes: Sequence[str], folder: Path, *, marks: bool) -> Path:
+    """job.json in `folder`, which also takes the results. Raises BadInput when the artifact is no TFLite one."""
+    stages = artifact.manifest.built.stages
+    if not stages or not all(s.file.endswith(".tflite") for s in stages):
+        raise BadInput(f"{artifact.folder} holds no .tflite stages (backend {artifact.manifest.backend})",
+                       "build it with the tflite backend")
+    if not artifact.path(GOLDEN_INPUTS).is_file():
+        raise BadInput(f"{artifact.folder} has no {GOLDEN_INPUTS}", "build it again")
+    here = artifact.folder.resolve()
+    job: dict[str, Any] = {
+        "passes": list(passes), "marks": marks, "out": str(folder), "inputs": str(here / GOLDEN_INPUTS),
+        "stages": [{"file": str(here / s.file), "repeat": s.repeat, "times": s.times} for s in stages],
+        "operators": [{"index": o.index, "file": str(here / str(o.file))} for o in sliced(artifact)],
+        **request.model_dump(include={"threads", "warmup", "iterations", "duration_s"}),
+    }
+    write_json(folder / JOB, job)
+    return folder / JOB
+
+
+def read_result(folder: Path) -> Result:
+    """What the payload wrote. Raises BoardError when it wrote nothing, or nothing sensible."""
+    path = folder / "result.json"
+    try:
+        return Result.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise BoardError("the board ran the payload but wrote no result") from None
+    except (ValidationError, OSError) as e:
+        raise BoardError(f"the board wrote a result that cannot be read: {str(e).splitlines()[0]}") from None
+
+
+def read_outputs(folder: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """(raw outputs, outputs as float32) of all golden inputs. Raises BoardError."""
+    try:
+        return (np.load(folder / "raw_outputs.npy", allow_pickle=False),
+                np.load(folder / "outputs.npy", allow_pickle=False))
+    except (OSError, ValueError) as e:
+        raise BoardError(f"the board's outputs cannot be read: {str(e).splitlines()[0]}") from None
+
+
+def progress_of(line: str) -> str | None:
+    """What a line of the payload tells the user, None for any other line."""
+    return line.removeprefix(PROGRESS) if line.startswith(PROGRESS) else None
+
+
+def salvaged(folder: Path, died: JobFailed) -> tuple[Result, str]:
+    """The result of a payload that died, and why the operators are missing, when they are all that is missing.
+
+    Raises `died` again when anything else is.
+    """
+    if not (folder / "result.json").is_file():
+        raise died
+    result = read_result(folder)
+    wanted = json.loads((folder / JOB).read_text())["passes"]
+    reached = result.passes.model_dump(exclude_none=True)
+    if [p for p in wanted if p not in reached] != ["operators"]:
+        raise died
+    return result, died.message
+
+
+def memory_figures(memory: Memory, kind: Kind, conditions: dict[str, Any]) -> list[Measurement]:
+    """runtime_rss and resident_weights; the peak too where the number is this process's own ("measured")."""
+    one_process = "pages of this program counted in /proc/self/smaps"
+    figures = [
+        Measurement(quantity="runtime_rss", unit="bytes", kind=kind, samples=(memory.before.rss,),
+                    source=f"Python, numpy and the interpreter before any model; {one_process}",
+                    conditions=conditions),
+        Measurement(quantity="resident_weights", unit="bytes", kind=kind,
+                    samples=(max(0, memory.loaded.anonymous - memory.before.anonymous),),
+                    source=f"anonymous memory gained by loading: packed weights and the interpreter's own "
+                           f"structures; the model file stays mapped and is not in it; {one_process}",
+                    conditions=conditions),
+    ]
+    if kind == "measured" and memory.peak_rss is not None:
+        figures.append(Measurement(quantity="peak_rss", unit="bytes", kind=kind, samples=(memory.peak_rss,),
+                                   source="VmHWM after the first inference, Python included",
+                                   conditions=conditions))
+    return figures
