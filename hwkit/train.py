@@ -302,13 +302,13 @@ def job(spec: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     recipe = Recipe.model_validate(spec["recipe"])
-    told = -1
+    told = 0
 
     def watch(progress: Progress) -> None:
         nonlocal told
         done = (progress.epoch * progress.batches + progress.batch) * 100
         percent = done // (progress.epochs * progress.batches)
-        if percent > told:
+        if percent > told or progress.epoch == progress.epochs:   # always the last word
             told = percent
             say(json.dumps(asdict(progress)))
 

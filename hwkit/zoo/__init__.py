@@ -3,19 +3,21 @@
 A network's file has `INPUT_SHAPE`, `DATASET` (the data set it is for, or None) and `build(**options)`, which
 gives an untrained torch module; where the shape follows from the options also `input_shape(**options)`.
 Trained weights lie in weights/<network>-<data set>.safetensors with the .toml that says how they came
-to be. Files that start with an underscore are shared parts.
+to be; one's own in a folder "weights" in the current folder or in one of $HWKIT_PATH, where they shadow
+the shipped ones. Files that start with an underscore are shared parts.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from hwkit.errors import BadInput, UnknownName
+from hwkit.data import roots
+from hwkit.describe import read_toml
+from hwkit.errors import BadDescription, BadInput, BadModel, UnknownName
 from hwkit.network import Network
 
 if TYPE_CHECKING:
@@ -30,9 +32,14 @@ def names() -> list[str]:
     return sorted(p.stem for p in _FOLDER.glob("*.py") if not p.stem.startswith("_"))
 
 
+def _weight_folders() -> list[Path]:
+    return [*(root / "weights" for root in roots()), WEIGHTS]
+
+
 def trained() -> list[str]:
-    """Every shipped set of weights as "network@data set"."""
-    return sorted(p.stem.replace("-", "@", 1) for p in WEIGHTS.glob("*.safetensors"))
+    """Every set of weights there is, as "network@data set"."""
+    found = {p.stem.replace("-", "@", 1) for folder in _weight_folders() for p in folder.glob("*.safetensors")}
+    return sorted(found)
 
 
 def source(name: str) -> ModuleType:
@@ -43,8 +50,9 @@ def source(name: str) -> ModuleType:
 
 
 def weights_path(name: str, dataset: str) -> Path:
-    """Where the shipped weights of a network trained on a data set are, or would be."""
-    return WEIGHTS / f"{name}-{dataset}.safetensors"
+    """Where the weights of a network trained on a data set are, or would be if they were shipped."""
+    candidates = [folder / f"{name}-{dataset}.safetensors" for folder in _weight_folders()]
+    return next((p for p in candidates if p.is_file()), candidates[-1])
 
 
 def build(name: str, seed: int, **options: Any) -> tuple[nn.Module, tuple[int, ...]]:
@@ -93,14 +101,23 @@ def network(name: str, seed: int | None = None, **options: Any) -> Network:
 
 
 def _shipped(name: str, base: str, dataset: str, options: dict[str, Any]) -> Network:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = weights_path(base, dataset)
-    result = tomllib.loads(path.with_suffix(".toml").read_text())
-    merged = {**result["recipe"]["options"], **options}
-    built, shape = build(base, 0, **merged)
-    _load(built, load_file(path), name)
-    seed = result["shipped_seed"]
+    told = path.with_suffix(".toml")
+    result = read_toml(told, f"hwkit train {base} --dataset {dataset}")
+    try:
+        trained_with, seed = dict(result["recipe"]["options"]), int(result["shipped_seed"])
+    except (KeyError, TypeError, ValueError):
+        raise BadDescription(told, "", "is not what a training writes beside its weights") from None
+    built, shape = build(base, 0, **{**trained_with, **options})
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise BadModel(f"{path} is not a safetensors file: {error}",
+                       f"hwkit train {base} --dataset {dataset}") from None
+    _load(built, state, name)
     history = [f"trained on {dataset}, seed {seed}, recipe {path.stem}.toml"]
     changed = [f"{key}={value}" for key, value in options.items()]
     if changed:

