@@ -1,0 +1,62 @@
+"""TFLite (LiteRT): compile a network for a CPU that runs the TFLite interpreter with XNNPACK.
+
+One subject a file: options; program and litert (torch -> .tflite); integer (int8); chain (run stages);
+agreement, sharing, operators, arena (what is found out); slices; deployed (all of it, written down);
+taken (a .tflite as it is); convert (the job that calls them, in a child process).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from hwkit.artifact import BuildPlan, Built, Estimate, Problem
+from hwkit.backends.tflite import forecast
+from hwkit.backends.tflite.options import Options, parse
+from hwkit.errors import BadInput
+from hwkit.jobs import command
+from hwkit.model import Model
+from hwkit.target import Target
+
+SPEC, RESULT = "spec.json", "result.json"
+TIMEOUT_S = 3600.0
+
+
+def options(given: Mapping[str, str]) -> Options:
+    """Frozen options from key=value pairs; see tflite.options. Raises BadInput."""
+    return parse(given)
+
+
+def check(model: Model, target: Target, options: Options) -> list[Problem]:
+    """What stands in the way, without opening the model."""
+    return forecast.problems(model, target, options)
+
+
+def estimate(model: Model, target: Target, options: Options) -> Estimate:
+    """Sizes before building; a latency only where there is something to base it on."""
+    return forecast.estimate(model, target, options)
+
+
+def plan(model: Model, target: Target, options: Options) -> BuildPlan:
+    """One job that converts, checks and describes. It does not depend on the target: TFLite files run on all."""
+    spec = {"model": _absolute(model).model_dump(mode="json"), "options": options.model_dump(mode="json")}
+    return BuildPlan(
+        files={SPEC: json.dumps(spec, indent=2, sort_keys=True)},
+        commands=(command("hwkit.backends.tflite.convert:job", SPEC, RESULT,
+                          what=f"converting {model.name} to TFLite", timeout_s=TIMEOUT_S),))
+
+
+def _absolute(model: Model) -> Model:
+    """With paths that hold in any working folder."""
+    stages = tuple(s.model_copy(update={"path": s.path.absolute()}) for s in model.stages)
+    data = model.data.absolute() if model.data else None
+    return model.model_copy(update={"path": model.path.absolute(), "stages": stages, "data": data})
+
+
+def collect(build_dir: Path) -> Built:
+    """What the job wrote. Raises BadInput when it has not run there."""
+    path = build_dir / RESULT
+    if not path.is_file():
+        raise BadInput(f"{build_dir} holds no TFLite build", "hwkit build --target TARGET MODEL")
+    return Built.model_validate_json(path.read_bytes())

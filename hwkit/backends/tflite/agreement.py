@@ -1,0 +1,95 @@
+"""How well the deployed network does what the trained one does, on the same inputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwkit.artifact import Finding
+from hwkit.errors import BadModel
+from hwkit.jobs import Say
+from hwkit.measurement import Measurement
+
+Floats = NDArray[np.float32]
+SAY_EVERY_S = 2.0
+
+# Largest error over the largest trained output that float32 kernels may add by summing in another order.
+F32_TOLERANCE = 1e-3
+
+
+def outputs(network: Callable[[Floats], Floats], inputs: Floats, what: str, say: Say) -> Floats:
+    """(n, *output) of a network that takes one input (1, *shape) at a time."""
+    found = []
+    told = time.monotonic()
+    for number, one in enumerate(inputs):
+        found.append(network(one[None])[0])
+        if time.monotonic() - told > SAY_EVERY_S:
+            told = time.monotonic()
+            say(f"{what}: {number + 1} of {len(inputs)} inputs")
+    return np.stack(found)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Outputs of the reference and of the deployed network for the same n inputs, and the labels if known.
+
+    reference   what gave `expected`: "the trained network", or the runtime's own reference kernels
+    """
+
+    expected: Floats
+    deployed: Floats
+    labels: NDArray[Any] | None
+    reference: str
+
+    @property
+    def largest(self) -> float:
+        """Largest absolute difference."""
+        return float(np.max(np.abs(self.deployed - self.expected)))
+
+    @property
+    def relative_rms(self) -> float:
+        """RMS of the difference over RMS of the reference."""
+        wanted = float(np.sqrt(np.mean(np.square(self.expected, dtype=np.float64))))
+        missed = float(np.sqrt(np.mean(np.square(self.deployed - self.expected, dtype=np.float64))))
+        return missed / wanted if wanted else missed
+
+    @property
+    def relative_largest(self) -> float:
+        return self.largest / max(float(np.max(np.abs(self.expected))), float(np.finfo(np.float32).tiny))
+
+    @property
+    def classifies(self) -> bool:
+        return self.expected.ndim == 2 and self.expected.shape[1] > 1
+
+    def figures(self, conditions: dict[str, Any]) -> list[Measurement]:
+        """max_error, rms_error, and for a classifier agreement and, with labels, both accuracies."""
+        n = len(self.expected)
+
+        def measured(quantity: str, value: float) -> Measurement:
+            return Measurement(quantity=quantity, unit="1", kind="measured", samples=(value,), n=n,
+                               conditions={**conditions, "reference": self.reference})
+
+        found = [measured("max_error", self.largest), measured("rms_error", self.relative_rms)]
+        if self.classifies:
+            answers, wanted = self.deployed.argmax(axis=1), self.expected.argmax(axis=1)
+            found.append(measured("agreement", float(np.mean(answers == wanted))))
+            if self.labels is not None:
+                found.append(measured("accuracy_float", float(np.mean(wanted == self.labels))))
+                found.append(measured("accuracy", float(np.mean(answers == self.labels))))
+        return found
+
+    def finding(self, precision: str) -> Finding:
+        """The agreement in words. For float32 it must hold: raises BadModel when it does not."""
+        text = (f"largest difference {self.largest:.3g}, RMS {100 * self.relative_rms:.3g} % of the outputs' RMS, "
+                f"over {len(self.expected)} inputs")
+        if precision != "f32":
+            return Finding(name=f"agreement with {self.reference}", ok=None, text=text)
+        if not self.relative_largest <= F32_TOLERANCE:
+            raise BadModel(f"the converted float32 network does not compute what {self.reference} does: {text}",
+                           "this is a fault of the conversion: please report it with the model")
+        return Finding(name=f"agreement with {self.reference}", ok=True, text=text)

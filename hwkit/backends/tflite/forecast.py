@@ -1,0 +1,77 @@
+"""What can be said about a TFLite build before it is made."""
+
+from __future__ import annotations
+
+from hwkit.artifact import Estimate, Problem
+from hwkit.backends.tflite.options import Options
+from hwkit.measurement import Measurement
+from hwkit.model import Model
+from hwkit.target import Target
+
+FORMATS = ("pt2", "tflite")
+
+# Bytes of a stored weight over its four float32 bytes. int8 adds a scale, a zero point and a bias a channel.
+_SHARE = {"f32": (1.0, 1.0), "f16": (0.5, 0.5), "dynamic": (0.25, 0.40), "int8": (0.25, 0.40)}
+_PER_FILE_BYTES = (1_500, 60_000)   # graph, names, options: a small stage to a network of some hundred operators
+
+
+def problems(model: Model, target: Target, options: Options) -> list[Problem]:
+    """Everything that stands in the way, most basic first."""
+    found = []
+    if model.format not in FORMATS:
+        found.append(Problem(message=f"the tflite backend takes {' or '.join(FORMATS)}, not {model.format}"))
+    if "tflite" not in target.backends:
+        found.append(Problem(message=f"target {target.name} has backends {', '.join(target.backends)}, "
+                                     "not tflite"))
+    if model.format == "tflite":
+        found.append(Problem(message=f"{model.name} is deployed as it is: precision and ode are its own",
+                             fatal=False))
+    elif options.precision not in target.precisions:
+        found.append(Problem(message=f"target {target.name} takes {', '.join(target.precisions)}, "
+                                     f"not {options.precision}"))
+    if options.precision == "int8" and model.format == "pt2" and model.dataset is None and model.data is None:
+        found.append(Problem(message="int8 needs real inputs to choose its ranges: give --dataset NAME or --data "
+                                     "FILE.npz, or choose precision=f32"))
+    found += _ode_problems(model, options)
+    largest = _flash(model, options)
+    if largest and largest.high is not None and largest.high > target.memories.dram_bytes.value:
+        found.append(Problem(message=f"{model.name} is about {largest.value:.0f} bytes, {target.name} has "
+                                     f"{target.memories.dram_bytes.value:.0f} bytes of memory",
+                             fatal=(largest.low or 0) > target.memories.dram_bytes.value))
+    return found
+
+
+def _ode_problems(model: Model, options: Options) -> list[Problem]:
+    found = []
+    if options.ode == "stepped" and not model.stages:
+        found.append(Problem(message=f"{model.name} has no ODE steps to run one by one: choose ode=unrolled"))
+    for stage in model.stages:
+        if stage.times is not None and len(stage.times) != stage.repeat:
+            found.append(Problem(message=f"stage {stage.name} runs {stage.repeat} times but has "
+                                         f"{len(stage.times)} times"))
+    return found
+
+
+def estimate(model: Model, target: Target, options: Options) -> Estimate:
+    """Flash from the number of parameters. Nothing here knows the operators, hence no latency and no arena."""
+    flash = _flash(model, options)
+    refused = ["latency: it follows from the instruction count, which a run on an emulated board gives",
+               "arena: it follows from the graph, which the build gives"]
+    if flash is None:
+        refused.insert(0, "flash: the number of parameters is not known")
+    return Estimate(figures=(flash,) if flash else (), refused=tuple(refused))
+
+
+def _flash(model: Model, options: Options) -> Measurement | None:
+    if model.format == "tflite":
+        size = model.path.stat().st_size
+        return Measurement(quantity="flash", unit="bytes", kind="estimated", samples=(float(size),),
+                           low=float(size), high=float(size), source="the file itself")
+    if model.parameter_bytes is None:
+        return None
+    files = len(model.stages) if model.stages and options.ode != "unrolled" else 1
+    low, high = (share * model.parameter_bytes + files * each
+                 for share, each in zip(_SHARE[options.precision], _PER_FILE_BYTES, strict=True))
+    return Measurement(quantity="flash", unit="bytes", kind="estimated", samples=((low + high) / 2,),
+                       low=low, high=high, source=f"{model.parameter_bytes} bytes of float32 parameters "
+                       f"in {files} file{'s' if files != 1 else ''} at {options.precision}")
