@@ -86,11 +86,15 @@ def exported(module: nn.Module, inputs: tuple[torch.Tensor, ...], what: str) -> 
     """The module as torch.export sees it. Raises BadModel with torch's reason."""
     try:
         with torch.no_grad():
-            return torch.export.export(module, inputs, strict=False)
+            program = torch.export.export(module, inputs, strict=False)
     except Exception as e:   # torch.export raises whatever the user's forward or its own tracing raises
         reason = next((line.strip() for line in str(e).splitlines() if line.strip()), "")
         raise BadModel(f"{what} cannot be exported by torch.export: {type(e).__name__}: {reason:.200}",
                        "keep data-dependent Python out of its forward") from e
+    for node in program.graph.nodes:   # paths and addresses of this process: the file would differ every time
+        node.meta.pop("stack_trace", None)
+        node.meta.pop("from_node", None)
+    return program
 
 
 def count(parameters: Iterable[torch.Tensor], buffers: Iterable[torch.Tensor]) -> tuple[int, int]:

@@ -1,0 +1,129 @@
+"""A .onnx file: read, rebuilt as a torch module, and compared with onnxruntime on random inputs.
+
+Float networks with one input and one output. A quantised one is refused: hwkit chooses integers itself, from
+real inputs. External data are read from the model's own folder only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import ModelProto, TensorProto
+
+from hwkit.errors import BadModel
+from hwkit.jobs import Say
+from hwkit.model import Model
+from hwkit.sources import Opening
+from hwkit.sources._child import reading
+from hwkit.sources._export import check_tensors, write_network
+from hwkit.sources._input import chosen_shape
+from hwkit.sources._onnx.network import DOMAINS, OnnxNetwork, build
+
+OLDEST_OPSET = 7
+TRIALS = 3
+# Largest difference from onnxruntime, relative to the largest output: float32 rounding through a deep network
+# stays below 1e-5, and another definition of an operator (tanh for erf in GELU, say) is above 3e-4.
+TOLERANCE = 1e-4
+
+
+def opened(opening: Opening, folder: Path, say: Say) -> Model:
+    path, what = opening.source.path, opening.source.text
+    assert path is not None
+    model, opset = load(path, what)
+    shape = chosen_shape(opening, declared_shape(model.graph, what, opening.input_shape))
+    say("reading the graph")
+    network = build(model.graph, opset, torch.zeros(1, *shape), what).eval()
+    check_tensors(((network.original[name], tensor) for name, tensor in network.state_dict().items()), what)
+    say("comparing with onnxruntime")
+    compare(network, path, shape, what)
+    return write_network(network, shape, folder, name=path.stem, what=what, dataset=opening.dataset,
+                         history=(f"read from {path.name} (ONNX opset {opset})",), say=say)
+
+
+def load(path: Path, what: str) -> tuple[ModelProto, int]:
+    """The model with all its data and its functions inlined, and its opset. Raises BadModel."""
+    with reading(what):
+        model = onnx.load(path, load_external_data=False)
+        for tensor in model.graph.initializer:
+            _check_external(tensor, path.parent, what)
+        onnx.checker.check_model(str(path))
+        onnx.load_external_data_for_model(model, str(path.parent))
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+    opset = max((o.version for o in model.opset_import if o.domain in DOMAINS), default=0)
+    if not OLDEST_OPSET <= opset <= onnx.defs.onnx_opset_version():
+        raise BadModel(f"{what} is of ONNX opset {opset}; known are {OLDEST_OPSET} to {onnx.defs.onnx_opset_version()}",
+                       "export it again with opset_version=18")
+    return model, opset
+
+
+def _check_external(tensor: TensorProto, folder: Path, what: str) -> None:
+    """Raises BadModel when a tensor's data lie in a file outside the model's folder, or in none."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    place = (folder / location).resolve()
+    if not place.is_relative_to(folder.resolve()):
+        raise BadModel(f"{what}: {tensor.name} names data outside the model's folder: {location!r:.80}",
+                       "keep a model's data beside it")
+    if not place.is_file():
+        raise BadModel(f"{what}: the file {location!r:.80}, which holds {tensor.name}, is missing",
+                       f"copy it into {folder}")
+
+
+def declared_shape(graph: onnx.GraphProto, what: str, said: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Shape of one sample; None where the graph leaves it open and the user has `said` one that fits. Raises BadModel."""
+    constants = {initializer.name for initializer in graph.initializer}
+    inputs = [i for i in graph.input if i.name not in constants]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        names = f"{', '.join(i.name for i in inputs)} -> {', '.join(o.name for o in graph.output)}"
+        raise BadModel(f"{what} has {len(inputs)} inputs and {len(graph.output)} outputs ({names:.120}); what is "
+                       "deployed here has one of each", "export the part of the network that has one of each")
+    held = inputs[0].type.tensor_type
+    if held.elem_type != TensorProto.FLOAT:
+        raise BadModel(f"{what} takes {TensorProto.DataType.Name(held.elem_type).lower()} inputs, and what is deployed "
+                       "here takes float32", "export the network so that it takes float32")
+    sizes = tuple(d.dim_value if d.HasField("dim_value") else None for d in held.shape.dim)
+    if len(sizes) < 2 or sizes[0] not in (None, 1):
+        raise BadModel(f"{what} takes an input of shape {sizes}; what is deployed here takes one sample, (1, ...)",
+                       "export it again with batch 1")
+    if None not in sizes[1:]:
+        return tuple(size for size in sizes[1:] if size is not None)
+    fits = said is not None and len(said) == len(sizes) - 1 and all(
+        size in (None, mine) for size, mine in zip(sizes[1:], said, strict=True))
+    shown = ",".join("?" if size is None else str(size) for size in sizes[1:])
+    if said is not None and not fits:
+        raise BadModel(f"{what} takes inputs of shape ({shown}), not {said}", f"name a shape like {shown}")
+    if said is None:
+        raise BadModel(f"{what} takes inputs of varying shape ({shown})",
+                       f"name the shape of one sample with --input-shape {shown}, with numbers for the '?'")
+    return None
+
+
+def compare(network: OnnxNetwork, path: Path, shape: tuple[int, ...], what: str) -> None:
+    """Raises BadModel when the torch module and onnxruntime disagree on random inputs."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    with reading(f"{what} (by onnxruntime)"):
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(0)
+    for _ in range(TRIALS):
+        x = random.standard_normal((1, *shape)).astype(np.float32)
+        with reading(f"{what} (by onnxruntime)"):
+            expected = session.run(None, {network.graph_input: x})[0]
+        with reading(what), torch.no_grad():
+            got = network(torch.from_numpy(x)).numpy()
+        if got.shape != expected.shape or got.dtype != expected.dtype:
+            raise BadModel(f"{what}: rebuilt in torch it gives {got.dtype} {got.shape}, and {expected.dtype} "
+                           f"{expected.shape} in onnxruntime", "export the network in another opset")
+        scale = float(np.abs(expected).max(initial=0.0))
+        worst = float(np.abs(got - expected).max(initial=0.0))
+        if not worst <= TOLERANCE * scale + 1e-6:
+            raise BadModel(f"{what}: rebuilt in torch it differs from onnxruntime by {worst:.3g} where outputs reach "
+                           f"{scale:.3g}", "export the network in another opset, or deploy it from torch")
