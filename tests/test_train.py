@@ -123,6 +123,10 @@ def test_recipe_comes_from_toml(tmp_path: Path) -> None:
 def test_default_recipes() -> None:
     assert train.recipe_for("dsodenet", "digits").freeze_batchnorm_at is not None   # the shipped one
     assert train.recipe_for("ds_cnn", "usps").options == {"input_shape": [1, 16, 16], "classes": 10}
+    other = train.recipe_for("dsodenet", "usps")   # nearest to it: how it was trained on its own data set
+    own = train.recipe_for("dsodenet")
+    assert (other.dataset, other.freeze_batchnorm_at, other.lr) == ("usps", own.freeze_batchnorm_at, own.lr)
+    assert other.train_images is None   # usps has fewer
     with pytest.raises(BadInput, match="mobilenet_v2 has no data set"):
         train.recipe_for("mobilenet_v2")
 
