@@ -128,7 +128,8 @@ class Link:
         a, b = source.output, sink.input
         self.raw = a["dtype"] == b["dtype"] and tuple(a["quantization"]) == tuple(b["quantization"])
         if tuple(a["shape"]) != tuple(b["shape"]):
-            raise SystemExit(f"{source.file} gives {list(a['shape'])}, but {sink.file} takes {list(b['shape'])}")
+            raise SystemExit(f"{source.file} gives {a['shape'].tolist()}, "
+                             f"but {sink.file} takes {b['shape'].tolist()}")
 
     def pass_on(self):
         value = self.source.interpreter.get_tensor(self.source.output["index"])
@@ -150,7 +151,7 @@ class Chain:
         first = self.stages[0]
         if tuple(first.input["shape"][1:]) != sample.shape:
             raise SystemExit(f"an input has shape {list(sample.shape)}, "
-                             f"but {first.file} takes {list(first.input['shape'][1:])}")
+                             f"but {first.file} takes {first.input['shape'][1:].tolist()}")
         first.interpreter.set_tensor(first.input["index"], quantise(sample[None], first.input))
 
     def run(self):

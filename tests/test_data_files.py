@@ -1,0 +1,97 @@
+"""Every shipped target and board loads, and they fit together. No board's name stands in the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import hwkit
+from hwkit import board as boards
+from hwkit import runners
+from hwkit import target as targets
+from hwkit.data import data_root
+from hwkit.errors import BadDescription, UnknownName
+
+MADE_UP = """
+name = "bench-pi"
+description = "the one on the bench"
+target = "rpi4"
+kind = "simulated"
+runner = "qemu_user"
+options = { cpu = "cortex-a72" }
+"""
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_every_target_loads(name: str) -> None:
+    found = targets.target(name)
+    assert found.backends
+    assert found.precisions
+    if found.cpu and found.cpu.instructions_per_cycle:
+        assert 0 < found.cpu.instructions_per_cycle.low < found.cpu.instructions_per_cycle.high
+
+
+@pytest.mark.parametrize("name", boards.names())
+def test_every_board_fits_its_target_and_its_runner(name: str) -> None:
+    board = boards.board(name)
+    assert targets.target(board.target).name == board.target
+    assert isinstance(runners.runner(board.runner).missing(board), list)      # validates its options
+
+
+def test_every_published_or_assumed_figure_has_a_source_that_says_something() -> None:
+    for path in data_root().glob("targets/*/target.toml"):
+        for source in re.findall(r'source = "([^"]*)"', path.read_text()):
+            assert len(source) > 15, f"{path}: {source}"
+
+
+def test_the_expected_targets_and_boards_are_shipped() -> None:
+    assert {"host", "rpi3", "rpi4", "rpi5"} <= set(targets.names())
+    assert {"host", "qemu-rpi3", "qemu-rpi4", "qemu-rpi5"} <= set(boards.names())
+
+
+def strings(path: Path) -> str:
+    """All string constants of a module that are not docstrings."""
+    tree = ast.parse(path.read_text())
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return "\n".join(str(node.value) for node in ast.walk(tree)
+                     if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings)
+
+
+def test_no_board_is_named_in_the_code() -> None:
+    package = Path(hwkit.__file__).parent
+    names = [n for n in (*boards.names(), *targets.names()) if n != "host"]
+    found = [f"{path.relative_to(package)}: {name}" for path in package.rglob("*.py") for name in names
+             if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", strings(path))]
+    assert found == []
+
+
+def test_a_board_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "boards").mkdir()
+    (tmp_path / "boards/bench-pi.toml").write_text(MADE_UP)
+    monkeypatch.chdir(tmp_path)
+    assert boards.board("bench-pi").description == "the one on the bench"
+    assert "bench-pi" in [b.name for b in boards.boards_of("rpi4")]
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ('kind = "simulated"', 'kind = "guessed"', "kind: "),
+    ('runner = "qemu_user"', 'runer = "qemu_user"', "did you mean 'runner'"),
+    ('name = "bench-pi"', 'name = "other"', "the file is called"),
+])
+def test_a_wrong_board_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str,
+                                   words: str) -> None:
+    (tmp_path / "boards").mkdir()
+    (tmp_path / "boards/bench-pi.toml").write_text(MADE_UP.replace(old, new))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadDescription) as caught:
+        boards.board("bench-pi")
+    assert words in caught.value.line()
+    assert "bench-pi.toml" in caught.value.line()
+
+
+def test_a_mistyped_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="nearest: qemu-rpi4"):
+        boards.board("qemu-rpi44")
