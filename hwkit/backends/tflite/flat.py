@@ -13,6 +13,7 @@ from typing import Any
 from hwkit.errors import BadModel
 
 IDENTIFIER = b"TFL3"
+BUFFER_ALIGNMENT = 16   # force_align of Buffer.data in the schema
 
 
 @functools.cache
@@ -39,16 +40,76 @@ def read(content: bytes) -> Any:
         raise BadModel(f"a damaged TFLite file: {type(e).__name__}: {e}", hint) from None
     if not model.subgraphs or not model.subgraphs[0].operators:
         raise BadModel("a TFLite file with no operators", hint)
+    _take_in(model, content, hint)
     return model
 
 
-def write(model: Any) -> bytes:
-    """The bytes of a ModelT."""
-    import flatbuffers
+def _take_in(model: Any, content: bytes, hint: str) -> None:
+    """Large models keep their buffers behind the flatbuffer, by offset: bring them inside."""
+    import numpy as np
 
-    builder = flatbuffers.Builder(1 << 16)
+    for buffer in model.buffers:
+        if buffer.offset > 1:   # 0 and 1 both stand for "inside"
+            if buffer.offset + buffer.size > len(content):
+                raise BadModel("a damaged TFLite file: a buffer lies outside of it", hint)
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+        buffer.offset = buffer.size = 0
+
+
+def write(model: Any) -> bytes:
+    """The bytes of a ModelT: buffers aligned to 16 bytes, and equal vectors (shapes, scales) stored once."""
+    builder = _builder()(1 << 16)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
+
+
+@functools.cache
+def _builder() -> Any:
+    """A flatbuffer builder that stores each distinct vector of numbers once.
+
+    An unrolled network repeats the shape, scales and zero points of a step N times; a flatbuffer may
+    point to one vector from many places.
+    """
+    import flatbuffers
+
+    class SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
+        def __init__(self, size: int) -> None:
+            super().__init__(size)
+            self._known: dict[tuple[int, bytes], int] = {}
+            self._open: tuple[int, int, int] | None = None   # where the vector ends, its bytes, its alignment
+
+        def StartVector(self, size: int, count: int, alignment: int) -> Any:  # noqa: N802
+            self._open = self.Offset(), size * count, alignment
+            return super().StartVector(size, count, alignment)
+
+        def PrependUOffsetTRelative(self, offset: int) -> None:  # noqa: N802
+            self._open = None   # a vector of pointers means something else in every place
+            super().PrependUOffsetTRelative(offset)
+
+        def EndVector(self, *ignored: Any) -> Any:  # noqa: N802
+            offset = super().EndVector(*ignored)
+            if self._open is None:
+                return offset
+            end, size, alignment = self._open
+            self._open = None
+            key = alignment, bytes(self.Bytes[self.head:self.head + 4 + size])   # its length goes before it
+            if key in self._known:
+                self.head = len(self.Bytes) - end
+                return self._known[key]
+            self._known[key] = offset
+            return offset
+
+        def CreateNumpyVector(self, values: Any) -> Any:  # noqa: N802
+            if values.dtype.itemsize > 1 or values.size == 0:
+                return super().CreateNumpyVector(values)
+            self.StartVector(1, values.size, BUFFER_ALIGNMENT)   # the schema asks for it on Buffer.data
+            data = values.tobytes()
+            self.head -= len(data)
+            self.Bytes[self.head:self.head + len(data)] = data
+            self.vectorNumElems = values.size
+            return self.EndVector()
+
+    return SharingBuilder
 
 
 def new(kind: str) -> Any:
@@ -56,9 +117,9 @@ def new(kind: str) -> Any:
     return getattr(_schema(), kind)()
 
 
-def code(name: str) -> int:
-    """Number of a builtin operator."""
-    return int(getattr(_schema().BuiltinOperator, name))
+def number(enum: str, name: str) -> int:
+    """Value of a name in one of the schema's enums, e.g. number("TensorType", "INT32")."""
+    return int(getattr(getattr(_schema(), enum), name))
 
 
 def operator_name(model: Any, operator: Any) -> str:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from hwkit.backends.tflite import flat
 from hwkit.backends.tflite.chain import Part
 from hwkit.backends.tflite.litert import quiet
+from hwkit.backends.tflite.slim import slim
 from hwkit.errors import BadModel
 
 Ranges = dict[str, Any]     # tensor name -> {"min": array, "max": array}
@@ -50,7 +51,7 @@ def quantize(chain: Sequence[Part], inputs: NDArray[np.float32], each: Callable[
         with quiet():
             result = quantizer.Quantizer(link.content, recipe.static_wi8_ai8()).quantize(
                 found, enable_progress_report=False)
-        made.append(bytes(result.quantized_model))
+        made.append(slim(bytes(result.quantized_model)))
     _check_borders(chain, [flat.read(content) for content in made])
     return made
 

@@ -16,6 +16,8 @@ import torch
 
 from hwkit.backends.tflite.options import Precision
 from hwkit.backends.tflite.program import Program
+from hwkit.backends.tflite.rewrite import rewrite
+from hwkit.backends.tflite.slim import slim
 from hwkit.errors import BadModel
 
 IMAGE_RANK = 4   # (batch, channels, height, width): the only rank whose layout is changed
@@ -66,7 +68,7 @@ def convert(program: Program) -> bytes:
             content: bytes = litert_torch.convert(module.eval(), inputs).model_content()
     except Exception as e:   # MLIR, torch.export and the lowerings each raise their own
         raise _unsupported(program, e) from e
-    return content
+    return slim(rewrite(content))
 
 
 def _unsupported(program: Program, error: Exception) -> BadModel:
@@ -95,4 +97,4 @@ def quantized_weights(content: bytes, precision: Precision) -> bytes:
             raise ValueError(f"{precision} is not a choice of weights alone")
     with quiet():
         result = quantizer.Quantizer(content, chosen).quantize(enable_progress_report=False)
-    return bytes(result.quantized_model)
+    return slim(bytes(result.quantized_model))
