@@ -10,7 +10,6 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -220,11 +219,3 @@ def deploy(wanted: Wanted, targets: Sequence[str], board_name: str | None, budge
         artifact = build(wanted, name, folder, say)
         reports.append(report_on(artifact, place, budget, request, reproduce, say))
     return Reports(reports=tuple(reports))
-
-
-def clear_cache() -> None:
-    """Forget opened models and builds; data sets and toolchains stay."""
-    for part in ("models", "builds"):
-        shutil.rmtree(cache_root() / part, ignore_errors=True)
-
-

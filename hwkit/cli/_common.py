@@ -97,20 +97,20 @@ def reproduce() -> str:
 
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[str], None]]:
-    """A progress line on stderr. A step that ends in "3/10" or "3/10 images" moves the bar.
+    """A progress line on stderr. A step that says "3 of 10" moves the bar.
 
     Without a terminal each new step is one plain line.
     """
     from rich.console import Console
 
     console = Console(stderr=True)
-    counted = re.compile(r"^(.*?)\s*(\d+)/(\d+)(.*)$")
+    counted = re.compile(r"^(.*?):?\s*\b(\d+) of (\d+)\b")
     if not console.is_terminal:
         seen: set[str] = set()
 
         def plain(text: str) -> None:
             found = counted.match(text)
-            step = found[1] if found else text
+            step = found[1].strip() if found else text
             if step not in seen:
                 seen.add(step)
                 click.echo(f"{what}: {step}", err=True)

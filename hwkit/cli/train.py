@@ -61,7 +61,7 @@ def command(network: str, dataset: str | None, recipe_file: Path | None, seeds: 
     with progress(f"train {network} on {recipe.dataset}") as say:
         def watch(p: Progress) -> None:
             where[p.seed] = (p.epoch + (p.batch + 1) / p.batches) / p.epochs
-            say(f"{len(chosen)} seeds, epoch {p.epoch + 1} {int(100 * sum(where.values()) / len(chosen))}/100")
+            say(f"{len(chosen)} seeds: {int(100 * sum(where.values()) / len(chosen))} of 100")
         trained, result = train_seeds(recipe, chosen, jobs, watch)
     path = save(trained, result, out or Path("hwkit-out") / "weights")
     rows = [(str(r.seed), percent(r.validation), percent(r.test), str(r.epoch), f"{r.train_s:.0f}")
