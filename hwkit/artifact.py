@@ -132,6 +132,7 @@ class Manifest(Frozen):
     precision: str
     dataset: str | None
     input_shape: tuple[int, ...]
+    parameters: int | None = None
     history: tuple[str, ...]
     built: Built
     sha256: dict[str, str]

@@ -149,7 +149,7 @@ def build(wanted: Wanted, target_name: str, out: Path | None, say: Say) -> Artif
         place = out or OUT / f"{model.name.replace('@', '-')}-{chosen.name}-{options.precision}"
         return pack(folder, place, built, name=model.name, target=chosen.name, backend=chosen.backends[0],
                     precision=options.precision, dataset=model.dataset, input_shape=model.input_shape,
-                    history=model.history)
+                    parameters=model.parameters, history=model.history)
 
 
 def board_for(target_name: str, named: str | None) -> Board | None:

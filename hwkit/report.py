@@ -129,7 +129,7 @@ def assemble(artifact: Artifact, target: Target, board: Board | None, run: Run |
     verdicts = judge(budget, target.name, measurements, _heaviest(rows), missing) if budget else []
     return Report(
         name=manifest.name, dataset=manifest.dataset, input_shape=manifest.input_shape,
-        parameters=built.details.get("parameters"), history=manifest.history,
+        parameters=manifest.parameters, history=manifest.history,
         target=target.name, target_description=target.description,
         board=board.name if board and run else None, board_description=board.description if board and run else "",
         backend=manifest.backend, precision=manifest.precision, digest=manifest.digest,
