@@ -33,8 +33,9 @@ def write_network(module: nn.Module, input_shape: tuple[int, ...], folder: Path,
     torch.export.save(exported(module, (x,), what), folder / WHOLE)
     stages, notes = _write_stages(module, x, folder, what, say)
     parameters, parameter_bytes = count(module.parameters(), module.buffers())
-    return Model(name=name, path=Path(WHOLE), format="pt2", input_shape=input_shape, stages=stages, dataset=dataset,
-                 parameters=parameters, parameter_bytes=parameter_bytes, history=(*history, *notes))
+    return Model(name=name, path=Path(WHOLE), format="pt2", input_shape=input_shape, stages=stages,
+                 dataset=dataset, parameters=parameters, parameter_bytes=parameter_bytes,
+                 history=(*history, *notes))
 
 
 def noise(input_shape: tuple[int, ...]) -> torch.Tensor:
@@ -104,7 +105,7 @@ def count(parameters: Iterable[torch.Tensor], buffers: Iterable[torch.Tensor]) -
     def add(tensors: Iterable[torch.Tensor]) -> int:
         for t in tensors:
             if t.is_floating_point():
-                seen[t.untyped_storage().data_ptr(), t.storage_offset(), tuple(t.shape)] = t.numel()
+                seen[t.untyped_storage().data_ptr(), int(t.storage_offset()), tuple(t.shape)] = t.numel()
         return sum(seen.values())
 
     return add(parameters), 4 * add(buffers)

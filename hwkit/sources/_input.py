@@ -24,7 +24,8 @@ def chosen_shape(opening: Opening, takes: tuple[int, ...] | None) -> tuple[int, 
     if shape is None and opening.data is not None:
         shape = shape_of_samples(opening.data)
     if shape is None:
-        raise BadModel(f"{what} does not say what it takes", "name the shape of one sample with --input-shape C,H,W")
+        raise BadModel(f"{what} does not say what it takes",
+                       "name the shape of one sample with --input-shape C,H,W")
     if min(shape, default=0) < 1:
         raise BadModel(f"{what}: an input of shape {shape} holds nothing", "every size is at least 1")
     return shape

@@ -32,8 +32,9 @@ MODEL = "models/model.json"
 # Words that operators take, e.g. gelu's approximate="tanh".
 WORDS = {"none", "tanh", "same", "valid", "floor", "trunc", "constant", "reflect", "replicate", "circular", "mean",
          "sum", "max", "min", "amax", "amin", "prod", "bilinear", "nearest", "bicubic", "linear", "right", "left"}
-ARGUMENTS = {"as_none", "as_tensor", "as_tensors", "as_int", "as_ints", "as_float", "as_floats", "as_string", "as_bool",
-             "as_bools", "as_scalar_type", "as_memory_format", "as_layout", "as_device", "as_optional_tensors"}
+ARGUMENTS = {"as_none", "as_tensor", "as_tensors", "as_int", "as_ints", "as_float", "as_floats", "as_string",
+             "as_bool", "as_bools", "as_scalar_type", "as_memory_format", "as_layout", "as_device",
+             "as_optional_tensors"}
 TREES = {"builtins.tuple", "builtins.list", "builtins.dict", None}
 _TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)", re.ASCII)
 _PLAIN = re.compile(r"[\w.+:-]*", re.ASCII)
@@ -78,11 +79,12 @@ def _records(path: Path, what: str) -> dict[str, bytes]:
         if any(name.startswith("data/aotinductor/") for name in known):
             raise BadModel(f"{what} holds compiled code (AOTInductor), which is never loaded", EXPORT_HINT)
         if models != [MODEL]:
-            raise BadModel(f"{what} holds {len(models)} programs ({', '.join(models)}); one is deployed, named 'model'",
-                           EXPORT_HINT)
+            raise BadModel(f"{what} holds {len(models)} programs ({', '.join(models):.80}); one is deployed, "
+                           "named 'model'", EXPORT_HINT)
         if archive.read(known["archive_version"]) != b"0" or archive.read(known["byteorder"]) != b"little":
             raise BadModel(f"{what} was written in another version or byte order of the format", EXPORT_HINT)
-        wanted = re.compile(r"models/model\.json|data/(weights|constants)/(model_\w+_config\.json|(weight|tensor)_\w+)")
+        wanted = re.compile(r"models/model\.json|"
+                            r"data/(weights|constants)/(model_\w+_config\.json|(weight|tensor)_\w+)")
         return {name: archive.read(full) for name, full in known.items() if wanted.fullmatch(name)}
 
 
@@ -94,7 +96,8 @@ def _clean_program(program: dict[str, Any], what: str) -> tuple[int, ...]:
     graph_module["metadata"] = {}
     symbolic = [key for key in ("sym_int_values", "sym_bool_values", "sym_float_values") if graph.get(key)]
     if symbolic or program["range_constraints"]:
-        raise BadModel(f"{what} was exported with dynamic shapes", "export it again without dynamic_shapes, batch 1")
+        raise BadModel(f"{what} was exported with dynamic shapes",
+                       "export it again without dynamic_shapes, batch 1")
     for node in graph["nodes"]:
         node["metadata"] = {}
         _check_node(node, what)
@@ -114,8 +117,8 @@ def _check_node(node: dict[str, Any], what: str) -> None:
         packet = getattr(torch.ops.aten, match[1], None) if match else None
         overload = getattr(packet, match[2], None) if match else None
         if not isinstance(overload, torch._ops.OpOverload) or overload._opname in _FILE_OPERATORS:
-            raise BadModel(f"{what}: the operator {target!r:.80} (node {node.get('name')!r:.40}) is not a plain tensor "
-                           "operator of ATen", "export a float network made of torch's own layers, "
+            raise BadModel(f"{what}: the operator {target!r:.80} (node {node.get('name')!r:.40}) is not a plain "
+                           "tensor operator of ATen", "export a float network made of torch's own layers, "
                            "with no custom operators and no control flow")
     for given in node["inputs"]:
         (kind, value), = given["arg"].items()
@@ -123,14 +126,15 @@ def _check_node(node: dict[str, Any], what: str) -> None:
             raise BadModel(f"{what}: {target} takes an argument of kind {kind!r:.40}", EXPORT_HINT)
         if kind == "as_string" and value not in WORDS:
             raise BadModel(f"{what}: {target} takes the text {value!r:.40}", EXPORT_HINT)
-        if given["name"] in ("training", "train") and value is True and "norm" in target + "dropout":
+        if given["name"] in ("training", "train") and value is True:
             raise BadModel(f"{what} was exported in training mode ({target} with {given['name']}=True)",
                            "call network.eval() before torch.export.export")
 
 
 def _check_tree(tree: dict[str, Any], what: str) -> None:
     if tree["type"] not in TREES:
-        raise BadModel(f"{what} takes or gives a {tree['type']!r:.60}", "let forward take a tensor and return a tensor")
+        raise BadModel(f"{what} takes or gives a {tree['type']!r:.60}",
+                       "let forward take a tensor and return a tensor")
     for child in tree["children_spec"]:
         _check_tree(child, what)
 
@@ -168,8 +172,8 @@ def _input_shape(graph_module: dict[str, Any], what: str) -> tuple[int, ...]:
     meta = graph_module["graph"]["tensor_values"][inputs[0]["user_input"]["arg"]["as_tensor"]["name"]]
     sizes = tuple(int(size["as_int"]) for size in meta["sizes"])
     if meta["dtype"] != ScalarType.FLOAT:
-        raise BadModel(f"{what} takes {ScalarType(meta['dtype']).name.lower()} inputs, and what is deployed here takes "
-                       "float32", "wrap the network in a module that takes float32, and export that")
+        raise BadModel(f"{what} takes {ScalarType(meta['dtype']).name.lower()} inputs, and what is deployed here "
+                       "takes float32", "wrap the network in a module that takes float32, and export that")
     if len(sizes) < 2 or sizes[0] != 1:
         raise BadModel(f"{what} takes an input of shape {sizes}; what is deployed here takes one sample, (1, ...)",
                        "export it again with an example input of batch 1")

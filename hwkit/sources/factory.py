@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from torch import nn
 
@@ -22,6 +23,8 @@ from hwkit.network import Network
 from hwkit.sources import Opening, _python
 from hwkit.sources._export import write_network
 from hwkit.sources._input import chosen_shape
+
+T = TypeVar("T")
 
 
 def opened(opening: Opening, folder: Path, say: Say) -> Model:
@@ -35,8 +38,9 @@ def opened(opening: Opening, folder: Path, say: Say) -> Model:
         raise UnknownName("function", function, _python.callables(path), f"name one that {path} defines")
     factory: Callable[[], object] = names[function]
     network = as_network(guarded(factory, path), factory, opening)
-    return write_network(network.module.eval(), network.input_shape, folder, name=network.name, what=opening.source.text,
-                         dataset=opening.dataset or network.dataset, history=network.history, say=say)
+    return write_network(network.module.eval(), network.input_shape, folder, name=network.name,
+                         what=opening.source.text, dataset=opening.dataset or network.dataset,
+                         history=network.history, say=say)
 
 
 def as_network(made: object, factory: object, opening: Opening) -> Network:
@@ -55,7 +59,7 @@ def as_network(made: object, factory: object, opening: Opening) -> Network:
     return Network(f"{path.stem}-{function}", made, shape, None, (f"built by {path.name}:{function}",))
 
 
-def guarded(code: Callable[[], object], path: Path) -> object:
+def guarded(code: Callable[[], T], path: Path) -> T:
     """Call the user's code. Whatever it raises, exit() included, is BadModel with the line of the user's file."""
     try:
         return code()

@@ -55,8 +55,9 @@ def load(path: Path, what: str) -> tuple[ModelProto, int]:
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
     opset = max((o.version for o in model.opset_import if o.domain in DOMAINS), default=0)
-    if not OLDEST_OPSET <= opset <= onnx.defs.onnx_opset_version():
-        raise BadModel(f"{what} is of ONNX opset {opset}; known are {OLDEST_OPSET} to {onnx.defs.onnx_opset_version()}",
+    newest = onnx.defs.onnx_opset_version()
+    if not OLDEST_OPSET <= opset <= newest:
+        raise BadModel(f"{what} is of ONNX opset {opset}; known are {OLDEST_OPSET} to {newest}",
                        "export it again with opset_version=18")
     return model, opset
 
@@ -76,7 +77,10 @@ def _check_external(tensor: TensorProto, folder: Path, what: str) -> None:
 
 
 def declared_shape(graph: onnx.GraphProto, what: str, said: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Shape of one sample; None where the graph leaves it open and the user has `said` one that fits. Raises BadModel."""
+    """Shape of one sample; None where the graph leaves it open and the user has `said` one that fits.
+
+    Raises BadModel when they do not fit, and for a graph that takes or gives other than is deployed here.
+    """
     constants = {initializer.name for initializer in graph.initializer}
     inputs = [i for i in graph.input if i.name not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:
@@ -85,9 +89,9 @@ def declared_shape(graph: onnx.GraphProto, what: str, said: tuple[int, ...] | No
                        "deployed here has one of each", "export the part of the network that has one of each")
     held = inputs[0].type.tensor_type
     if held.elem_type != TensorProto.FLOAT:
-        raise BadModel(f"{what} takes {TensorProto.DataType.Name(held.elem_type).lower()} inputs, and what is deployed "
-                       "here takes float32", "export the network so that it takes float32")
-    sizes = tuple(d.dim_value if d.HasField("dim_value") else None for d in held.shape.dim)
+        raise BadModel(f"{what} takes {TensorProto.DataType.Name(held.elem_type).lower()} inputs, and what is "
+                       "deployed here takes float32", "export the network so that it takes float32")
+    sizes = tuple(d.dim_value if d.dim_value > 0 else None for d in held.shape.dim)
     if len(sizes) < 2 or sizes[0] not in (None, 1):
         raise BadModel(f"{what} takes an input of shape {sizes}; what is deployed here takes one sample, (1, ...)",
                        "export it again with batch 1")
@@ -125,5 +129,5 @@ def compare(network: OnnxNetwork, path: Path, shape: tuple[int, ...], what: str)
         scale = float(np.abs(expected).max(initial=0.0))
         worst = float(np.abs(got - expected).max(initial=0.0))
         if not worst <= TOLERANCE * scale + 1e-6:
-            raise BadModel(f"{what}: rebuilt in torch it differs from onnxruntime by {worst:.3g} where outputs reach "
-                           f"{scale:.3g}", "export the network in another opset, or deploy it from torch")
+            raise BadModel(f"{what}: rebuilt in torch it differs from onnxruntime by {worst:.3g} where outputs "
+                           f"reach {scale:.3g}", "export the network in another opset, or deploy it from torch")

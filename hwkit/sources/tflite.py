@@ -77,7 +77,8 @@ def weights(data: bytes) -> list[Weights]:
                 continue
             kept = bytes(raw)
             floats = np.frombuffer(kept, _FLOATS[tensor.type]) if tensor.type in _FLOATS else None
-            found[tensor.buffer] = Weights((tensor.name or b"").decode(errors="replace"), len(kept) * 8 // bits, floats)
+            name = (tensor.name or b"").decode(errors="replace")
+            found[tensor.buffer] = Weights(name, len(kept) * 8 // bits, floats)
     return list(found.values())
 
 
@@ -98,10 +99,17 @@ def run_once(path: Path, what: str) -> tuple[int, ...]:
         raise BadModel(f"{what} takes an input of shape {shape}; what is deployed here takes one sample, (1, ...)",
                        "convert it with batch 1")
     with reading(what):
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(inputs[0]["index"], np.zeros(shape, inputs[0]["dtype"]))
-        interpreter.invoke()
-        output = interpreter.get_tensor(outputs[0]["index"])
+        output = invoked(path, np.zeros(shape, inputs[0]["dtype"]))
     if output.dtype.kind == "f" and not np.isfinite(output).all():
         raise BadModel(f"{what} gives NaN or infinity for an input of zeros", "check its weights")
     return shape[1:]
+
+
+def invoked(path: Path, x: NDArray[Any]) -> NDArray[Any]:
+    """The output of a .tflite with one input and one output, by LiteRT with its default delegate."""
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    output: NDArray[Any] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return output

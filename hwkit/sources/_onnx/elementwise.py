@@ -130,7 +130,8 @@ def elu(node: Node, x: T) -> T:
 def selu(node: Node, x: T) -> T:
     alpha = node.get("alpha", 1.67326319217681884765625)
     gamma = node.get("gamma", 1.05070102214813232421875)
-    return gamma * F.elu(x, alpha)
+    scaled: T = gamma * F.elu(x, alpha)
+    return scaled
 
 
 @operator("Celu")

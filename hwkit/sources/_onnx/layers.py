@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -140,17 +139,13 @@ def layer_norm(node: Node, x: T, scale: T, bias: T | None = None) -> T:
 
 @operator("RMSNormalization")
 def rms_norm(node: Node, x: T, scale: T) -> T:
-    shape = x.shape[node.get("axis", -1) % x.dim():]
+    shape = list(x.shape[node.get("axis", -1) % x.dim():])
     return F.rms_norm(x, shape, scale.expand(shape), node.get("epsilon", 1e-5))
 
 
 @operator("GroupNormalization")
 def group_norm(node: Node, x: T, scale: T, bias: T) -> T:
-    """From opset 21 scale and bias are one a channel; before, one a group."""
-    groups, channels = node.get("num_groups"), x.shape[1]
-    if scale.numel() != channels:
-        scale, bias = (t.repeat_interleave(channels // groups) for t in (scale, bias))
-    return F.group_norm(x, groups, scale, bias, node.get("epsilon", 1e-5))
+    return F.group_norm(x, node.get("num_groups"), scale, bias, node.get("epsilon", 1e-5))
 
 
 @operator("LRN")
@@ -163,7 +158,8 @@ def local_response_norm(node: Node, x: T) -> T:
 
 @operator("LpNormalization")
 def lp_normalization(node: Node, x: T) -> T:
-    return x / torch.linalg.vector_norm(x, node.get("p", 2), dim=node.get("axis", -1), keepdim=True)
+    length: T = torch.linalg.vector_norm(x, node.get("p", 2), dim=node.get("axis", -1), keepdim=True)
+    return x / length
 
 
 @operator("Gemm")
@@ -173,7 +169,7 @@ def gemm(node: Node, a: T, b: T, c: T | None = None) -> T:
     weight = b if node.get("transB", 0) else b.t()
     if alpha == 1.0 and (c is None or (beta == 1.0 and c.dim() == 1 and c.shape[0] == weight.shape[0])):
         return F.linear(a, weight, c)
-    product = alpha * F.linear(a, weight)
+    product: T = alpha * F.linear(a, weight)
     return product if c is None else product + beta * c
 
 
@@ -184,5 +180,5 @@ def matmul(_: Node, a: T, b: T) -> T:
 
 @operator("Einsum")
 def einsum(node: Node, *operands: T) -> T:
-    result: Any = torch.einsum(node.get("equation"), *operands)
-    return result   # type: ignore[no-any-return]
+    result: T = torch.einsum(node.get("equation"), *operands)   # torch leaves it untyped
+    return result

@@ -122,7 +122,7 @@ class _Builder:
         name = proto.name or (proto.output[0] if proto.output else "without a name")
         if proto.domain in DOMAINS and proto.op_type in QUANTISED:
             raise BadModel(f"{self.what} is quantised already (node {name}, {proto.op_type})",
-                           "give the float network: integers are chosen here, from real inputs (--option precision=int8)")
+                           "give the float network: integers are chosen here, from real inputs")
         if proto.domain not in DOMAINS or proto.op_type not in OPERATORS:
             domain = f"{proto.domain}." if proto.domain not in DOMAINS else ""
             raise BadModel(f"{self.what}: node {name}: the operator {domain}{proto.op_type} is not supported",
@@ -134,7 +134,8 @@ class _Builder:
         """A constant's value; the same computation on the same tensors gives the same tensor."""
         tensors = [None if n == "" else self.constants[n] if n in self.constants else self.varying[n]
                    for n in proto.input]
-        key = (node.op, *(a.SerializeToString() for a in sorted(proto.attribute, key=lambda a: a.name)), node.outputs,
+        attributes = sorted(proto.attribute, key=lambda a: a.name)
+        key = (node.op, node.outputs, *(a.SerializeToString() for a in attributes),
                *(None if t is None else tuple(t.shape) if node.op in OF_SHAPE else id(t) for t in tensors))
         if key not in self.folded:
             operands = [_number(t) if k in operator.values else t for k, t in enumerate(tensors)]
@@ -142,7 +143,8 @@ class _Builder:
         return self.folded[key]
 
     def _step(self, node: Node, proto: onnx.NodeProto, operator: Operator) -> Step:
-        function, operands = operator.function, [self._operand(node, operator, k, n) for k, n in enumerate(proto.input)]
+        function = operator.function
+        operands = [self._operand(node, operator, k, n) for k, n in enumerate(proto.input)]
         weight = self.constants.get(proto.input[1]) if len(proto.input) > 1 else None
         if node.op == "MatMul" and weight is not None and weight.dim() == 2:
             function, operands[1] = _linear, self._transposed(weight, proto.input[1])

@@ -107,7 +107,7 @@ def gather_elements(node: Node, x: T, indices: T) -> T:
 
 @operator("Expand", values=(1,))
 def expand(_: Node, x: T, shape: Sequence[int]) -> T:
-    return x.expand(torch.broadcast_shapes(x.shape, tuple(shape)))
+    return x.expand(torch.broadcast_shapes(x.shape, tuple(shape)))   # type: ignore[no-untyped-call]
 
 
 @operator("Tile", values=(1,))
@@ -170,17 +170,14 @@ def resize(node: Node, x: T, roi: Sequence[float] | None = None, scales: Sequenc
         raise node.unsupported(f"resizing {tuple(x.shape)} to {tuple(sizes)}")
     mode = node.get("mode", "nearest")
     where = node.get("coordinate_transformation_mode", "half_pixel" if node.opset >= 11 else "asymmetric")
-    torch_modes = {"nearest": "nearest", "linear": ("linear", "bilinear", "trilinear")[x.dim() - 3], "cubic": "bicubic"}
+    torch_modes = {"nearest": "nearest" if where == "asymmetric" else "nearest-exact", "cubic": "bicubic",
+                   "linear": ("linear", "bilinear", "trilinear")[x.dim() - 3]}
     smooth = mode != "nearest"
     if smooth and where not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         raise node.unsupported(f"mode {mode} with {where}")
     if mode == "cubic" and node.get("cubic_coeff_a", -0.75) != -0.75:
         raise node.unsupported("cubic_coeff_a other than -0.75")
-    if mode == "nearest" and where != "asymmetric":
-        mode_of_torch = "nearest-exact"
-    else:
-        mode_of_torch = torch_modes[mode]
-    return F.interpolate(x, size=list(sizes[2:]), mode=mode_of_torch,
+    return F.interpolate(x, size=list(sizes[2:]), mode=torch_modes[mode],
                          align_corners=where == "align_corners" if smooth else None)
 
 
