@@ -56,8 +56,8 @@ def strings(path: Path) -> str:
     """All string constants of a module that are not docstrings."""
     tree = ast.parse(path.read_text())
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    return "\n".join(str(node.value) for node in ast.walk(tree)
-                     if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings)
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docstrings]
+    return "\n".join(node.value for node in constants if isinstance(node.value, str))
 
 
 def test_no_board_is_named_in_the_code() -> None:

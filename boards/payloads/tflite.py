@@ -105,7 +105,9 @@ class Stage:
         if self.times and len(self.times) != self.repeat:
             raise SystemExit(f"{self.file} has {len(self.times)} times for {self.repeat} repeats")
         self.input = inputs[0]
-        self.time = inputs[1] if self.times else None
+        if self.times:
+            self.time = inputs[1]["index"]
+            self.raw_times = [quantise(np.full(inputs[1]["shape"], t, np.float32), inputs[1]) for t in self.times]
         self.output = self.interpreter.get_output_details()[0]
         self.again = Link(self, self) if self.repeat > 1 else None
         self.before = None                          # the link from the stage before, set by the chain
@@ -115,8 +117,7 @@ class Stage:
             if step:
                 self.again.pass_on()
             if self.times:
-                t = quantise(np.array([self.times[step]], np.float32), self.time)
-                self.interpreter.set_tensor(self.time["index"], t.reshape(self.time["shape"]))
+                self.interpreter.set_tensor(self.time, self.raw_times[step])
             self.interpreter.invoke()
 
 

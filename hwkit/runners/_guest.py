@@ -120,7 +120,7 @@ def run_guest(cpu_name: str, program: Sequence[str], *, sites: Sequence[Path] = 
     plugin = _icount.library(emulator)
     if place is None or plugin is None or _userland.root() is None:
         raise ToolMissing(f"the emulated {cpu_name} is not made", "hwkit board make NAME")
-    python = [str(place / PYTHON), "-S"]
+    python = [str(place / PYTHON), "-S", "-P"]     # no site packages, no script folder on the path
     argv = [*(python if program[0] == "python" else [program[0]]), *program[1:]]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONHOME": "/usr", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1",
                    "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8",

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from hwkit.artifact import Artifact, Operator
+from hwkit.artifact import Artifact
 from hwkit.data import shipped
 from hwkit.describe import Frozen, Kind
 from hwkit.errors import BadInput, BoardError, JobFailed
 from hwkit.files import write_json
 from hwkit.measurement import Measurement
-from hwkit.runners import Request
+from hwkit.runners import OperatorCost, Request
 
 GOLDEN_INPUTS = "golden/inputs.npy"
 PROGRESS = "progress: "
@@ -96,24 +96,40 @@ def payload() -> Path:
     return shipped("boards", "payloads", "tflite.py")
 
 
-def sliced(artifact: Artifact) -> list[Operator]:
-    """The operators that have a model of their own."""
-    return [o for o in artifact.manifest.built.operators if o.file]
+def sliced(artifact: Artifact) -> dict[str, list[int]]:
+    """Files that hold one operator -> the operators they stand for: equal ones share a file."""
+    found: dict[str, list[int]] = {}
+    for operator in artifact.manifest.built.operators:
+        if operator.file:
+            found.setdefault(operator.file, []).append(operator.index)
+    return found
+
+
+def costs(artifact: Artifact, one: Mapping[int, float]) -> tuple[OperatorCost, ...]:
+    """Costs of all operators from the cost of the first of each file's."""
+    found = {index: one[indices[0]] for indices in sliced(artifact).values() if indices[0] in one
+             for index in indices}
+    return tuple(OperatorCost(index=index, value=found[index]) for index in sorted(found))
 
 
 def write_job(artifact: Artifact, request: Request, passes: Sequence[str], folder: Path, *, marks: bool) -> Path:
-    """job.json in `folder`, which also takes the results. Raises BadInput when the artifact is no TFLite one."""
+    """job.json in `folder`, which also takes the results and is where the payload runs.
+
+    All paths in it are relative to that folder, through a link to the artifact: an instruction count must not
+    depend on where the artifact lies. Raises BadInput when the artifact is no TFLite one.
+    """
     stages = artifact.manifest.built.stages
     if not stages or not all(s.file.endswith(".tflite") for s in stages):
         raise BadInput(f"{artifact.folder} holds no .tflite stages (backend {artifact.manifest.backend})",
                        "build it with the tflite backend")
     if not artifact.path(GOLDEN_INPUTS).is_file():
         raise BadInput(f"{artifact.folder} has no {GOLDEN_INPUTS}", "build it again")
-    here = artifact.folder.resolve()
+    (folder / "artifact").symlink_to(artifact.folder.resolve())
+    here = Path("artifact")
     job: dict[str, Any] = {
-        "passes": list(passes), "marks": marks, "out": str(folder), "inputs": str(here / GOLDEN_INPUTS),
+        "passes": list(passes), "marks": marks, "out": ".", "inputs": str(here / GOLDEN_INPUTS),
         "stages": [{"file": str(here / s.file), "repeat": s.repeat, "times": s.times} for s in stages],
-        "operators": [{"index": o.index, "file": str(here / str(o.file))} for o in sliced(artifact)],
+        "operators": [{"index": indices[0], "file": str(here / f)} for f, indices in sliced(artifact).items()],
         **request.model_dump(include={"threads", "warmup", "iterations", "duration_s"}),
     }
     write_json(folder / JOB, job)

@@ -20,7 +20,7 @@ from hwkit.errors import JobFailed, ToolMissing
 from hwkit.jobs import Say
 from hwkit.measurement import Measurement, sampled
 from hwkit.process import run as run_process
-from hwkit.runners import OperatorCost, Request, Run, _findings, _tflite_run
+from hwkit.runners import Request, Run, _findings, _tflite_run
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 PASSES = ("memory", "outputs", "latency", "operators")
@@ -97,8 +97,8 @@ def _told(artifact: Artifact, board: Board, request: Request, result: _tflite_ru
                                       _findings.same_answers(artifact, outputs),
                                       *_findings.steadiness(seconds)]
     not_measured = {"energy": NO_ENERGY}
-    costs = [OperatorCost(index=o.index, value=statistics.median(o.ns) / 1e9)
-             for o in found.operators or () if o.ns]
+    costs = _tflite_run.costs(artifact, {o.index: statistics.median(o.ns) / 1e9
+                                         for o in found.operators or () if o.ns})
     if costs:
         failed = [o.error for o in found.operators or () if o.error]
         findings.append(_findings.operators_add_up(artifact, costs, failed, latency.value, "s"))
@@ -106,6 +106,6 @@ def _told(artifact: Artifact, board: Board, request: Request, result: _tflite_ru
         not_measured["operators"] = lost or "the artifact has no model of a single operator"
     memory = _tflite_run.memory_figures(found.memory, board.kind, conditions)
     return Run(board=board.name, measurements=(latency, *memory),
-               operator_costs=tuple(costs), operator_unit="s" if costs else "",
+               operator_costs=costs, operator_unit="s" if costs else "",
                operator_kind="measured" if costs else "", findings=tuple(f for f in findings if f),
                not_measured=not_measured, tool_versions=result.versions)

@@ -23,7 +23,7 @@ from hwkit.describe import Frozen, Name, validated
 from hwkit.errors import BadInput, BoardError, JobFailed, ToolMissing
 from hwkit.jobs import Say
 from hwkit.measurement import Measurement, sampled
-from hwkit.runners import OperatorCost, Request, Run, _findings, _guest, _icount, _tflite_run, _userland
+from hwkit.runners import Request, Run, _findings, _guest, _icount, _tflite_run, _userland
 from hwkit.target import Target, target
 
 PASSES = ("memory", "outputs", "instructions", "operators")
@@ -136,8 +136,8 @@ def _told(artifact: Artifact, board: Board, result: _tflite_run.Result, marks: _
     findings: list[Finding | None] = [_findings.same_outputs(artifact, raw),
                                       _findings.same_answers(artifact, outputs)]
     not_measured = {"energy": NO_ENERGY, "peak_rss": NO_PEAK}
-    costs = [OperatorCost(index=o.index, value=marks.between(o.labels)[0] - own)
-             for o in found.operators or () if o.labels]
+    costs = _tflite_run.costs(artifact, {o.index: marks.between(o.labels)[0] - own
+                                         for o in found.operators or () if o.labels})
     if costs:
         failed = [o.error for o in found.operators or () if o.error]
         findings.append(_findings.operators_add_up(artifact, costs, failed, instructions.value, "instructions"))
@@ -149,7 +149,7 @@ def _told(artifact: Artifact, board: Board, result: _tflite_run.Result, marks: _
     taken = [m for m in (latency, instructions) if m]
     return Run(board=board.name,
                measurements=(*taken, *_tflite_run.memory_figures(found.memory, board.kind, conditions)),
-               operator_costs=tuple(costs), operator_unit="instructions" if costs else "",
+               operator_costs=costs, operator_unit="instructions" if costs else "",
                operator_kind="simulated" if costs else "", findings=tuple(f for f in findings if f),
                not_measured=not_measured, tool_versions={**result.versions, **_versions()})
 

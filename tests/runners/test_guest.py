@@ -70,7 +70,7 @@ def test_further_wheels_go_into_a_site_of_their_own(tmp_path: Path, emulated: Bo
 
 
 def test_a_core_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="nearest: .*cortex-a72"):
+    with pytest.raises(UnknownName, match=r"nearest: .*cortex-a72"):
         _guest.run_guest("cortex-a71", ["python"], cwd=tmp_path, timeout_s=1, what="guest", marks_file=None)
 
 
