@@ -1,4 +1,4 @@
-"""Where the data folders are: targets/, boards/, profiles/.
+"""Where the data folders are: targets/ and boards/.
 
 Looked up in the current folder, then in each folder of $HWKIT_PATH, then where hwkit was shipped
 (`hwkit/_data` in a wheel, the checkout in an editable install). The first hit wins, so a user's
@@ -17,7 +17,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def data_root() -> Path:
-    """The folder that holds the shipped targets/, boards/ and profiles/."""
+    """The folder that holds the shipped targets/ and boards/."""
     packed = _PACKAGE / "_data"
     return packed if packed.is_dir() else _PACKAGE.parent
 
