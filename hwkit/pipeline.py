@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hwkit import backends, runners, sources
+from hwkit import backends, datasets, runners, sources
 from hwkit.artifact import Artifact, BuildPlan, Estimate, Problem, pack
 from hwkit.board import Board, board, boards_of
 from hwkit.budget import Budget
@@ -85,6 +85,8 @@ def opened(wanted: Wanted, say: Say) -> Iterator[Model]:
     Factories run a user's own code and may read anything, so they are opened afresh each time.
     """
     source = sources.resolve(wanted.model)
+    if wanted.dataset:
+        datasets.info(wanted.dataset)      # a name that is not known is said before anything long starts
 
     def open_into(folder: Path) -> Model:
         return sources.open_source(source, folder, input_shape=wanted.input_shape, dataset=wanted.dataset,
@@ -116,8 +118,21 @@ def check(wanted: Wanted, target_name: str, say: Say) -> Checked:
     with opened(wanted, say) as model:
         tool = backends.backend(chosen.backends[0])
         options = tool.options(wanted.options)
-        return Checked(name=model.name, target=chosen.name, problems=tuple(tool.check(model, chosen, options)),
+        problems = (*_data_problems(model), *tool.check(model, chosen, options))
+        return Checked(name=model.name, target=chosen.name, problems=problems,
                        estimate=tool.estimate(model, chosen, options))
+
+
+def _data_problems(model: Model) -> list[Problem]:
+    """Whether the data set it names has inputs of its shape."""
+    if model.dataset is None or model.data is not None:
+        return []
+    channels, height, width = datasets.info(model.dataset).shape
+    shape = (channels, height, width) if model.format == "pt2" else (height, width, channels)
+    if shape == model.input_shape:
+        return []
+    has, takes = ("x".join(map(str, s)) for s in (shape, model.input_shape))
+    return [Problem(message=f"data set {model.dataset} has inputs of {has}, {model.name} takes {takes}")]
 
 
 def _built(plan: BuildPlan, model: Model, say: Say) -> Path:
@@ -140,7 +155,7 @@ def build(wanted: Wanted, target_name: str, out: Path | None, say: Say) -> Artif
     with opened(wanted, say) as model:
         tool = backends.backend(chosen.backends[0])
         options = tool.options(wanted.options)
-        fatal = [p.message for p in tool.check(model, chosen, options) if p.fatal]
+        fatal = [p.message for p in (*_data_problems(model), *tool.check(model, chosen, options)) if p.fatal]
         if fatal:
             raise BadInput(f"{model.name} cannot be deployed on {chosen.name}: {'; '.join(fatal)}",
                            f"hwkit check --target {chosen.name} {wanted.model}")

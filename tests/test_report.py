@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def made(artifact: Artifact, budget: Budget | None = None, run: Run | None = RUN
 
 
 def drawn(report: Report) -> str:
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))   # noqa: SIM115
+    console = Console(width=160, record=True, file=io.StringIO())
     console.print(as_text([report]))
     return console.export_text()
 

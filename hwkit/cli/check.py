@@ -42,5 +42,6 @@ def command(targets: tuple[str, ...], as_json: bool, data: Path | None, **model:
     emit([a.model_dump(mode="json") for a in answers], as_json, Group(*drawn))
     bad = [a for a in answers if not a.ok]
     if bad:
-        raise BadInput(f"{bad[0].name} cannot be deployed on {', '.join(a.target for a in bad)}",
-                       "hwkit list targets")
+        why = next(p.message for p in bad[0].problems if p.fatal)
+        raise BadInput(f"{bad[0].name} cannot be deployed on {', '.join(a.target for a in bad)}: {why}",
+                       "hwkit list targets, hwkit list datasets")
