@@ -26,6 +26,10 @@ EXTRAS = {"torch": "torch", "onnxruntime": "onnxruntime", "ai_edge_litert": "tfl
 class Format(Protocol):
     """hwkit/sources/<kind>.py."""
 
+    def prepare(self) -> None:
+        """What every opening would do again: done once, before forking. Starts no thread."""
+        ...
+
     def opened(self, opening: Opening, folder: Path, say: Say) -> Model:
         """Write the network into `folder`; paths in the Model are relative to it."""
         ...
@@ -41,6 +45,7 @@ def job(spec: dict[str, Any], say: Say) -> list[dict[str, str] | None]:
         try:
             with needing_extras(opening.source.text):
                 module = cast(Format, importlib.import_module(f"hwkit.sources.{opening.source.kind}"))
+                module.prepare()
         except HwkitError as e:
             failures.append(told(e))
             continue
@@ -85,7 +90,12 @@ def reading(what: str, hint: str = "the file may be damaged; export or copy the 
     except (HwkitError, MemoryError, ModuleNotFoundError):
         raise
     except Exception as e:
+        raise_if_out_of_memory(e)
         text = " ".join(str(e).split())
-        if "can't allocate memory" in text or "bad_alloc" in text:
-            raise MemoryError from None
         raise BadModel(f"{what} cannot be read: {type(e).__name__}{': ' if text else ''}{text:.200}", hint) from e
+
+
+def raise_if_out_of_memory(error: BaseException) -> None:
+    """Raise MemoryError for the ways in which torch and C++ libraries say that there was no memory."""
+    if "can't allocate memory" in str(error) or "bad_alloc" in str(error):
+        raise MemoryError from None

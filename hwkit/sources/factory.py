@@ -21,9 +21,11 @@ from hwkit.jobs import Say
 from hwkit.model import Model
 from hwkit.network import Network
 from hwkit.sources import Opening, _python
-from hwkit.sources._export import write_network
+from hwkit.sources._child import raise_if_out_of_memory
+from hwkit.sources._export import prepare, write_network
 from hwkit.sources._input import chosen_shape
 
+__all__ = ["opened", "prepare"]
 T = TypeVar("T")
 
 
@@ -66,6 +68,7 @@ def guarded(code: Callable[[], T], path: Path) -> T:
     except (HwkitError, MemoryError):
         raise
     except (Exception, SystemExit) as e:
+        raise_if_out_of_memory(e)
         frames = [f for f in traceback.extract_tb(e.__traceback__) if Path(f.filename) == path]
         where = f"{path}:{frames[-1].lineno}" if frames else str(path)
         line = f" in: {frames[-1].line}" if frames and frames[-1].line else ""

@@ -29,11 +29,15 @@ FORBIDDEN = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile"
              "PrintV2", "WholeFileReader", "WholeFileReaderV2", "InitializeTableFromTextFileV2"}
 
 
+def prepare() -> None:
+    """Nothing: TensorFlow starts threads when it is imported, so it is imported after forking."""
+
+
 def opened(opening: Opening, folder: Path, say: Say) -> Model:
     path, what = opening.source.path, opening.source.text
     assert path is not None
     say("importing TensorFlow")
-    import tensorflow as tf  # here and not above: it starts threads, and this process has been forked by now
+    import tensorflow as tf   # see prepare
 
     network, declared, keeper = _saved_model(tf, path, what) if path.is_dir() else _keras_file(tf, path, what)
     shape = chosen_shape(opening, _known(declared, opening, what))

@@ -19,10 +19,11 @@ from hwkit.jobs import Say
 from hwkit.model import Model
 from hwkit.sources import Opening
 from hwkit.sources._child import reading
-from hwkit.sources._export import check_tensors, write_network
+from hwkit.sources._export import check_tensors, prepare, write_network
 from hwkit.sources._input import chosen_shape
 from hwkit.sources._onnx.network import DOMAINS, OnnxNetwork, build
 
+__all__ = ["opened", "prepare"]
 OLDEST_OPSET = 7
 TRIALS = 3
 # Largest difference from onnxruntime, relative to the largest output: float32 rounding through a deep network

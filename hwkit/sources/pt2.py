@@ -16,9 +16,11 @@ from hwkit.jobs import Say
 from hwkit.model import Model
 from hwkit.sources import Opening
 from hwkit.sources._child import reading
-from hwkit.sources._export import write_network
+from hwkit.sources._export import prepare, write_network
 from hwkit.sources._input import chosen_shape
 from hwkit.sources._pt2_archive import clean_copy
+
+__all__ = ["opened", "prepare"]
 
 
 def opened(opening: Opening, folder: Path, say: Say) -> Model:

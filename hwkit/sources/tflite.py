@@ -37,6 +37,10 @@ class Weights:
     floats: NDArray[Any] | None
 
 
+def prepare() -> None:
+    """Nothing takes long."""
+
+
 def opened(opening: Opening, folder: Path, say: Say) -> Model:
     path = opening.source.path
     assert path is not None

@@ -8,8 +8,10 @@ from hwkit import zoo as networks
 from hwkit.jobs import Say
 from hwkit.model import Model
 from hwkit.sources import Opening
-from hwkit.sources._export import write_network
+from hwkit.sources._export import prepare, write_network
 from hwkit.sources._input import chosen_shape
+
+__all__ = ["opened", "prepare"]
 
 
 def opened(opening: Opening, folder: Path, say: Say) -> Model:
