@@ -8,19 +8,26 @@ APT := qemu-user mmdebstrap gcc libc6-dev
 export HWKIT_CACHE ?= $(HERE)/.cache/hwkit
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test bench lint clean
+.PHONY: setup setup-dev demo test bench lint clean
 
 setup: $(VENV)/.ready
+setup-dev: $(VENV)/.ready-dev
 
-# requirements.lock pins every package; hwkit itself is installed editable on top.
+# The lock files pin every package; hwkit itself is installed editable on top.
+# torch comes first and by itself, so that a CPU build can be put in its place beforehand.
 $(VENV)/.ready: $(HERE)/pyproject.toml $(HERE)/requirements.lock $(HERE)/tools/system_packages.sh
 	@$(HERE)/tools/system_packages.sh $(APT)
 	@command -v $(PYTHON) >/dev/null || { echo "missing: Python 3.11 (set PYTHON=/path/to/python3.11)"; exit 3; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the pinned packages into $(VENV) ..."
 	@$(BIN)/pip install --quiet torch==2.13.0
-	@$(BIN)/pip install --quiet -r $(HERE)/requirements.lock
+	@$(BIN)/pip install --quiet --no-deps -r $(HERE)/requirements.lock
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation -e $(HERE)
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready $(HERE)/requirements-dev.lock
+	@echo "installing what the tests need ..."
+	@$(BIN)/pip install --quiet --no-deps -r $(HERE)/requirements-dev.lock
 	@touch $@
 
 # The main job: a neural-ODE network compiled for a Raspberry Pi 4, executed as ARM code, judged.
@@ -28,15 +35,15 @@ demo: setup
 	@$(BIN)/hwkit board make qemu-rpi4
 	@cd $(HERE) && $(BIN)/hwkit deploy --target rpi4 dsodenet --budget examples/budget.toml
 
-test: setup
+test: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4
 	@cd $(HERE) && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest
 
-bench: setup
+bench: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4
 	@cd $(HERE) && $(BIN)/python -m bench
 
-lint: setup
+lint: setup-dev
 	@cd $(HERE) && $(BIN)/ruff check . && $(BIN)/mypy
 
 clean:
