@@ -14,6 +14,7 @@ from hwkit import runners
 from hwkit import target as targets
 from hwkit.data import data_root
 from hwkit.errors import BadDescription, UnknownName
+from hwkit.runners import _guest
 
 MADE_UP = """
 name = "bench-pi"
@@ -39,6 +40,15 @@ def test_every_board_fits_its_target_and_its_runner(name: str) -> None:
     board = boards.board(name)
     assert targets.target(board.target).name == board.target
     assert isinstance(runners.runner(board.runner).missing(board), list)      # validates its options
+
+
+@pytest.mark.parametrize("name", [n for n in boards.names() if boards.board(n).runner == "qemu_user"])
+def test_an_emulated_core_is_the_targets_own(name: str) -> None:
+    board = boards.board(name)
+    cpu = targets.target(board.target).cpu
+    assert cpu is not None
+    assert cpu.core == board.options["cpu"]
+    assert list(cpu.features) == _guest.cpu(cpu.core).features.split()
 
 
 def test_every_published_or_assumed_figure_has_a_source_that_says_something() -> None:

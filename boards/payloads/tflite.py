@@ -39,7 +39,7 @@ except ModuleNotFoundError as missing:
 
 PASSES = ("memory", "outputs", "latency", "instructions", "operators")
 MARK = 0x4857
-COUNT_WARMUP = 2
+COUNT_WARMUP = 3
 MARK_WARMUP = 20
 MOST_SAMPLES = 2000
 OPERATOR_WARMUP = 3

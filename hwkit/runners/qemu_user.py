@@ -11,6 +11,7 @@ import math
 import shutil
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,8 +27,12 @@ from hwkit.measurement import Measurement, sampled
 from hwkit.runners import Request, Run, _findings, _guest, _icount, _tflite_run, _userland
 from hwkit.target import Target, target
 
-PASSES = ("memory", "outputs", "instructions", "operators")
+# Two guests: what the first reads of its own memory differs from run to run, and that would shift the
+# second's counts by an instruction or two; and the first is faster when nobody counts.
+CHECK = ("memory", "outputs")
+COUNT = ("instructions", "operators")
 COUNTED = 3
+PAYLOAD = "payload.py"
 NO_ENERGY = "an emulator draws no board's power"
 NO_PEAK = ("the process is the emulator's too; runtime_rss and resident_weights count the program's own pages")
 
@@ -92,43 +97,50 @@ def run(artifact: Artifact, board: Board, request: Request, say: Say) -> Run:
     site = _userland.tflite_site()
     if site is None:
         raise ToolMissing(f"board {board.name} is not made", f"hwkit board make {board.name}")
-    passes = PASSES if request.operators and _tflite_run.sliced(artifact) else PASSES[:-1]
+    costs_operators = request.operators and bool(_tflite_run.sliced(artifact))
     with tempfile.TemporaryDirectory(prefix="hwkit-run-") as scratch:
-        folder = Path(scratch)
-        counting = request.model_copy(update={"iterations": COUNTED})
-        job = _tflite_run.write_job(artifact, counting, passes, folder, marks=True)
-        result, marks, lost = _execute(job, folder, chosen, site, say)
-        raw, outputs = _tflite_run.read_outputs(folder)
-    return _told(artifact, board, result, marks, raw, outputs, lost)
+        checking, counting = Path(scratch) / "check", Path(scratch) / "count"
+        checked, _, _ = _execute(artifact, request, CHECK, checking, chosen, site, say)
+        raw, outputs = _tflite_run.read_outputs(checking)
+        counted, marks, lost = _execute(artifact, request, COUNT if costs_operators else COUNT[:-1], counting,
+                                        chosen, site, say)
+    assert marks is not None
+    return _told(artifact, board, checked, counted, marks, raw, outputs, lost)
 
 
-def _execute(job: Path, folder: Path, chosen: Options, site: Path, say: Say,
-             ) -> tuple[_tflite_run.Result, _icount.Marks, str]:
+def _execute(artifact: Artifact, request: Request, passes: Sequence[str], folder: Path, chosen: Options,
+             site: Path, say: Say) -> tuple[_tflite_run.Result, _icount.Marks | None, str]:
+    """One guest: its result, the marks it took if it counts, and why the operators are missing if they are."""
+
     def on_line(line: str) -> None:
         told = _tflite_run.progress_of(line)
         if told:
             say(f"{told} on an emulated {chosen.cpu}")
 
-    payload = shutil.copy(_tflite_run.payload(), folder / "payload.py")
+    counts = passes[0] == COUNT[0]
+    folder.mkdir()
+    job = _tflite_run.write_job(artifact, request.model_copy(update={"iterations": COUNTED}), passes, folder,
+                                marks=counts)
+    shutil.copy(_tflite_run.payload(), folder / PAYLOAD)
+    marks = folder / "marks" if counts else None
     try:
-        done = _guest.run_guest(chosen.cpu, ["python", Path(payload).name, job.name], sites=[site], cwd=folder,
-                                marks_file=folder / "marks", timeout_s=chosen.timeout_s,
+        done = _guest.run_guest(chosen.cpu, ["python", PAYLOAD, job.name], sites=[site], cwd=folder,
+                                marks_file=marks, timeout_s=chosen.timeout_s,
                                 what=f"the artifact on an emulated {chosen.cpu}", on_line=on_line)
     except JobFailed as e:
         result, lost = _tflite_run.salvaged(folder, e)
-        return result, _icount.read(folder / "marks", whole=False), lost
-    assert done.marks is not None
+        return result, _icount.read(marks, whole=False) if marks else None, lost
     return _tflite_run.read_result(folder), done.marks, ""
 
 
-def _told(artifact: Artifact, board: Board, result: _tflite_run.Result, marks: _icount.Marks, raw: _findings.Array,
-          outputs: _findings.Array, lost: str) -> Run:
-    found = result.passes
-    if found.memory is None or found.instructions is None:
+def _told(artifact: Artifact, board: Board, checked: _tflite_run.Result, counted: _tflite_run.Result,
+          marks: _icount.Marks, raw: _findings.Array, outputs: _findings.Array, lost: str) -> Run:
+    memory, found = checked.passes.memory, counted.passes
+    if memory is None or found.instructions is None:
         raise BoardError("the board's result lacks a pass that was asked for")
     conditions: dict[str, Any] = {"threads": 1, "board": board.name, "cpu": options(board).cpu,
-                                  "runtime": f"{result.runtime} {result.runtime_version}"}
-    own = statistics.median(marks.between(result.nothing))
+                                  "runtime": f"{counted.runtime} {counted.runtime_version}"}
+    own = statistics.median(marks.between(counted.nothing))
     counts = [count - own for count in marks.between(found.instructions.labels)]
     instructions: Measurement = sampled("instructions", "instructions", "simulated", counts, conditions=conditions,
                                         source="executed by the whole chain, Python's calls into it included; "
@@ -148,10 +160,10 @@ def _told(artifact: Artifact, board: Board, result: _tflite_run.Result, marks: _
         not_measured["latency"] = f"target {board.target} gives no range of instructions a cycle"
     taken = [m for m in (latency, instructions) if m]
     return Run(board=board.name,
-               measurements=(*taken, *_tflite_run.memory_figures(found.memory, board.kind, conditions)),
+               measurements=(*taken, *_tflite_run.memory_figures(memory, board.kind, conditions)),
                operator_costs=costs, operator_unit="instructions" if costs else "",
                operator_kind="simulated" if costs else "", findings=tuple(f for f in findings if f),
-               not_measured=not_measured, tool_versions={**result.versions, **_versions()})
+               not_measured=not_measured, tool_versions={**counted.versions, **_versions()})
 
 
 def _versions() -> dict[str, str]:
