@@ -27,6 +27,7 @@ from pydantic import Field
 from hwkit.describe import Frozen, Kind, Name, load
 from hwkit.errors import BadDescription
 from hwkit.measurement import QUANTITIES, Measurement, Unit
+from hwkit.units import shown
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -156,7 +157,7 @@ def judge(budget: Budget, target: str, measurements: Sequence[Measurement],
         value, worst = answer
         ok = worst >= limit if line == "accuracy.floor" else worst <= limit
         room = (worst - limit) if line == "accuracy.floor" else (limit - worst)
-        note = f"judged by the worse end of its interval, {worst:.4g}" if worst != value else ""
+        note = f"judged by the worse end of its interval, {shown(worst, unit)}" if worst != value else ""
         verdicts.append(Verdict(line=line, limit=limit, unit=unit, value=value, kind=found.kind, ok=ok,
                                 headroom=room / limit if limit else None,
                                 heaviest=(heaviest or {}).get(quantity, ""), note=note))
