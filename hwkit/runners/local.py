@@ -91,7 +91,8 @@ def _told(artifact: Artifact, board: Board, request: Request, result: _tflite_ru
                                   "runtime": f"{result.runtime} {result.runtime_version}"}
     seconds = [ns / 1e9 for ns in found.latency.ns]
     latency: Measurement = sampled(
-        "latency", "s", "measured", seconds, source="wall time of one inference, copies between its stages included",
+        "latency", "s", "measured", seconds,
+        source="wall time of one inference, copies between its stages included",
         conditions={**conditions, "warmup": request.warmup, "kept": f"1 of {found.latency.every}"})
     findings: list[Finding | None] = [_findings.same_outputs(artifact, raw),
                                       _findings.same_answers(artifact, outputs),

@@ -127,7 +127,7 @@ def test_a_guest_that_fails_is_one_line(emulated: Board, make_artifact: Any, mod
 
 
 def test_a_guest_that_takes_too_long_is_ended(int8_cnn: Callable[[str], Artifact], emulated: Board) -> None:
-    hasty = emulated.model_copy(update={"options": {**emulated.options, "timeout_s": 0.3}})
+    hasty = emulated.model_copy(update={"options": {**emulated.options, "timeout_s": 0.1}})
     with pytest.raises(JobFailed, match="longer than"):
         qemu_user.run(int8_cnn("rpi4"), hasty, Request(), say)
 
