@@ -56,8 +56,12 @@ def job(spec: dict[str, Any], say: Say) -> list[dict[str, str] | None]:
 
 
 def _open(module: Format, opening: Opening, folder: Path, say: Say) -> None:
-    with needing_extras(opening.source.text):
-        model = module.opened(opening, folder, say)
+    try:
+        with needing_extras(opening.source.text):
+            model = module.opened(opening, folder, say)
+    except Exception as e:
+        raise_if_out_of_memory(e)
+        raise
     if opening.data is not None:
         samples(model.input_shape, 1, data=opening.data)   # raises BadInput when they do not fit
         shutil.copyfile(opening.data, folder / DATA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 from hwkit.errors import BadInput, BadModel
 from hwkit.samples import NEEDED
 from hwkit.sources import Opening
+
+LARGEST = 2**28   # float32 values of one sample
 
 
 def chosen_shape(opening: Opening, takes: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -28,6 +31,8 @@ def chosen_shape(opening: Opening, takes: tuple[int, ...] | None) -> tuple[int, 
                        "name the shape of one sample with --input-shape C,H,W")
     if min(shape, default=0) < 1:
         raise BadModel(f"{what}: an input of shape {shape} holds nothing", "every size is at least 1")
+    if math.prod(shape) > LARGEST:
+        raise BadModel(f"{what}: an input of shape {shape} is larger than 1 GiB", "give it a smaller input")
     return shape
 
 

@@ -37,7 +37,7 @@ def opened(opening: Opening, folder: Path, say: Say) -> Model:
     path, what = opening.source.path, opening.source.text
     assert path is not None
     say("importing TensorFlow")
-    import tensorflow as tf   # see prepare
+    import tensorflow as tf  # see prepare
 
     network, declared, keeper = _saved_model(tf, path, what) if path.is_dir() else _keras_file(tf, path, what)
     shape = chosen_shape(opening, _known(declared, opening, what))
