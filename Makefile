@@ -4,7 +4,7 @@ HERE := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 PYTHON ?= python3.11
 VENV := $(HERE)/.venv
 BIN := $(VENV)/bin
-APT := qemu-user mmdebstrap gcc libc6-dev
+APT := qemu-user gcc libc6-dev
 export HWKIT_CACHE ?= $(HERE)/.cache/hwkit
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

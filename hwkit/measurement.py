@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import statistics
 from collections.abc import Sequence
 from typing import Any, Literal, Self
@@ -90,10 +89,12 @@ def percentile(samples: Sequence[float], p: float) -> float:
 
 def median_interval(samples: Sequence[float], confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Percentile-bootstrap confidence interval of the median (Efron, 1979), seeded."""
-    draw = random.Random(seed)
-    medians = [statistics.median(draw.choices(samples, k=len(samples))) for _ in range(BOOTSTRAP_RESAMPLES)]
+    import numpy as np
+
+    drawn = np.random.default_rng(seed).choice(np.asarray(samples), (BOOTSTRAP_RESAMPLES, len(samples)))
     tail = (1 - confidence) / 2 * 100
-    return percentile(medians, tail), percentile(medians, 100 - tail)
+    low, high = np.percentile(np.median(drawn, axis=1), (tail, 100 - tail))
+    return float(low), float(high)
 
 
 def sampled(quantity: str, unit: Unit, kind: Kind, samples: Sequence[float], **rest: Any) -> Measurement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,12 +39,19 @@ def write_network(module: nn.Module, input_shape: tuple[int, ...], folder: Path,
     x = noise(input_shape)
     check_output(run(module, x, what), what)
     say("exporting")
-    torch.export.save(exported(module, (x,), what), folder / WHOLE)
+    save(exported(module, (x,), what), folder / WHOLE)
     stages, notes = _write_stages(module, x, folder, what, say)
     parameters, parameter_bytes = count(module.parameters(), module.buffers())
     return Model(name=name, path=Path(WHOLE), format="pt2", input_shape=input_shape, stages=stages,
                  dataset=dataset, parameters=parameters, parameter_bytes=parameter_bytes,
                  history=(*history, *notes))
+
+
+def save(program: ExportedProgram, path: Path) -> None:
+    """Write an archive. By way of memory: torch's own file writer aborts the process on a full disk."""
+    archive = io.BytesIO()
+    torch.export.save(program, archive)
+    path.write_bytes(archive.getvalue())
 
 
 def noise(input_shape: tuple[int, ...]) -> torch.Tensor:
@@ -134,7 +142,7 @@ def _write_stages(module: nn.Module, x: torch.Tensor, folder: Path, what: str, s
             say(f"exporting stage {piece.name}")
             path = Path("stages") / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', piece.name)}.pt2"
             inputs = (x,) if piece.times is None else (x, torch.zeros(1))
-            torch.export.save(exported(piece.module, inputs, f"stage {piece.name} of {what}"), folder / path)
+            save(exported(piece.module, inputs, f"stage {piece.name} of {what}"), folder / path)
             written.append(Stage(name=piece.name, path=path, repeat=piece.repeat, times=piece.times))
             x = piece(x)
     return tuple(written), ()
