@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hwkit import backends, datasets, runners, sources
+from hwkit import backends, datasets, runners, sources, zoo
 from hwkit.artifact import Artifact, BuildPlan, Estimate, Problem, pack
 from hwkit.board import Board, board, boards_of
 from hwkit.budget import Budget
@@ -56,10 +56,10 @@ class Checked(Frozen):
 
 
 def _package_digest() -> str:
-    """Digest of hwkit's own sources and weights: a cached build is not reused by other code."""
+    """Digest of hwkit's own sources: a cached build is not reused by other code."""
     root = Path(__file__).resolve().parent
     digest = hashlib.sha256()
-    for path in sorted(p for pattern in ("*.py", "*.safetensors") for p in root.rglob(pattern)):
+    for path in sorted(root.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -96,7 +96,8 @@ def opened(wanted: Wanted, say: Say) -> Iterator[Model]:
         with tempfile.TemporaryDirectory(prefix="hwkit-model-") as scratch:
             yield open_into(Path(scratch) / "model")
         return
-    content = [sha256(p) for p in _files(source.path)] if source.path else []
+    files = _files(source.path) if source.path else zoo.weights_of(source.item.partition("@")[0])
+    content = [sha256(p) for p in files]
     data = sha256(wanted.data) if wanted.data else ""
     about = wanted.model_dump(mode="json", include={"input_shape", "dataset"})
     folder = cache_root() / "models" / _key(source.kind, source.item, source.text, content, about, data)

@@ -9,12 +9,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+TABLE = re.compile(r"<!-- weights -->\n.*?<!-- end -->", re.DOTALL)
 SKIPPED = ("git clone", "cd hwkit", "make test", "make bench")   # what cannot run inside the tests
 
 
@@ -49,8 +51,23 @@ def run(text: str) -> tuple[int, str]:
     return done.returncode, "\n".join(line.rstrip() for line in done.stdout.splitlines()).strip("\n")
 
 
+def weights_table() -> str:
+    """What the shipped weights are worth, from the files beside them."""
+    rows = ["| weights | parameters | trained on | test accuracy, mean ± sd | seeds |",
+            "| --- | ---: | --- | ---: | ---: |"]
+    for path in sorted((ROOT / "hwkit" / "zoo" / "weights").glob("*.toml")):
+        found = tomllib.loads(path.read_text())
+        recipe = found["recipe"]
+        images = f", {recipe['train_images']:,} images" if "train_images" in recipe else ""
+        rows.append(f"| `{recipe['network']}@{recipe['dataset']}` | {found['parameters']:,} "
+                    f"| {recipe['dataset']}{images}, {recipe['epochs']} epochs "
+                    f"| {100 * found['test_mean']:.2f} ± {100 * found['test_sd']:.2f} % | {len(found['seeds'])} |")
+    return "\n".join(rows)
+
+
 def rewrite() -> None:
     text = README.read_text()
+    text = TABLE.sub(lambda _: f"<!-- weights -->\n{weights_table()}\n<!-- end -->", text)
     for command in commands():
         if not command.runs or not command.expected:
             continue

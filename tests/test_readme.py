@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.readme import Command, commands, run
+from tests.readme import README, Command, commands, run, weights_table
 
 NUMBER = re.compile(r"[-+]?\d[\d,.]*(?:e[-+]?\d+)?")
 
@@ -19,6 +19,10 @@ def shape(text: str) -> list[str]:
 
 def test_there_are_commands() -> None:
     assert len(commands()) >= 8
+
+
+def test_the_table_of_weights_is_what_the_weights_say() -> None:
+    assert weights_table() in README.read_text()
 
 
 @pytest.mark.qemu

@@ -55,6 +55,11 @@ def weights_path(name: str, dataset: str) -> Path:
     return next((p for p in candidates if p.is_file()), candidates[-1])
 
 
+def weights_of(name: str) -> list[Path]:
+    """Every file of weights that a network could be given, in the order of look-up."""
+    return [p for folder in _weight_folders() for p in sorted(folder.glob(f"{name}-*.safetensors"))]
+
+
 def build(name: str, seed: int, **options: Any) -> tuple[nn.Module, tuple[int, ...]]:
     """An untrained network with weights drawn from `seed`, and its input shape (channels first, no batch).
 
