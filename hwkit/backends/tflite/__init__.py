@@ -39,8 +39,12 @@ def estimate(model: Model, target: Target, options: Options) -> Estimate:
 
 
 def plan(model: Model, target: Target, options: Options) -> BuildPlan:
-    """One job that converts, checks and describes. It does not depend on the target: TFLite files run on all."""
-    spec = {"model": _absolute(model).model_dump(mode="json"), "options": options.model_dump(mode="json")}
+    """One job that converts, checks and describes.
+
+    The files run on any target; whether its cores have int8 dot products decides how the first layer is laid out.
+    """
+    spec = {"model": _absolute(model).model_dump(mode="json"), "options": options.model_dump(mode="json"),
+            "dot_products": target.cpu is not None and bool({"asimddp", "avx_vnni"} & set(target.cpu.features))}
     return BuildPlan(
         files={SPEC: json.dumps(spec, indent=2, sort_keys=True)},
         commands=(command("hwkit.backends.tflite.convert:job", SPEC, RESULT,

@@ -22,6 +22,7 @@ from hwkit.backends.tflite.chain import Part
 from hwkit.backends.tflite.deployed import Deployed, finish
 from hwkit.backends.tflite.options import Options
 from hwkit.backends.tflite.program import Program
+from hwkit.backends.tflite.rewrite import rewrite_for_integers
 from hwkit.backends.tflite.taken import taken
 from hwkit.errors import BadInput, BadModel
 from hwkit.jobs import Say
@@ -35,10 +36,13 @@ PACKAGES = ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "num
 
 
 def job(spec: dict[str, Any], say: Say) -> dict[str, Any]:
-    """{"model": Model, "options": Options} -> Built, with all files under the current folder."""
+    """{"model": Model, "options": Options, "dot_products": bool} -> Built, with all files under the current folder.
+
+    dot_products   the target's cores have int8 dot products, which decides about one rewrite
+    """
     model, options = Model.model_validate(spec["model"]), Options.model_validate(spec["options"])
     torch.set_num_threads(1)
-    deployed = taken(model, options, say) if model.format == "tflite" else _converted(model, options, say)
+    deployed = taken(model, options, say) if model.format == "tflite" else _converted(model, options, spec["dot_products"], say)
     built: Built = finish(deployed, options, Path(), say)
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return built.model_copy(update={"tool_versions": versions}).model_dump(mode="json")
@@ -59,7 +63,7 @@ class _Piece:
         return value
 
 
-def _converted(model: Model, options: Options, say: Say) -> Deployed:
+def _converted(model: Model, options: Options, dot_products: bool, say: Say) -> Deployed:
     whole = program.load(model.path, model.name)
     program.check_input(whole, model.input_shape)
     inputs = samples(model.input_shape, options.calibration, model.dataset, model.data).first(options.images)
@@ -73,7 +77,7 @@ def _converted(model: Model, options: Options, say: Say) -> Deployed:
     for piece in pieces:
         say(f"converting {piece.program.name}")
         contents.append(litert.convert(piece.program))
-    finished = _quantized(pieces, contents, inputs, options, say)
+    finished = _quantized(pieces, contents, inputs, options, dot_products, say)
     expected = outputs(_reference(whole), inputs.images, "the trained network", say)
     names = [piece.program.name for piece in pieces]
     parts = [Part(c, p.repeat, p.times) for c, p in zip(finished, pieces, strict=True)]
@@ -124,13 +128,14 @@ def _check_pieces(whole: Program, pieces: list[_Piece], inputs: Samples) -> None
                            f"by {apart:.3g}", "export both from the same module")
 
 
-def _quantized(pieces: list[_Piece], contents: list[bytes], inputs: Samples, options: Options, say: Say,
-               ) -> list[bytes]:
+def _quantized(pieces: list[_Piece], contents: list[bytes], inputs: Samples, options: Options,
+               dot_products: bool, say: Say) -> list[bytes]:
     if options.precision == "f32":
         return contents
     if options.precision in ("f16", "dynamic"):
         return [litert.quantized_weights(content, options.precision) for content in contents]
-    chain = [Part(c, p.repeat, p.times) for c, p in zip(contents, pieces, strict=True)]
+    ready = [rewrite_for_integers(content, dot_products) for content in contents]
+    chain = [Part(c, p.repeat, p.times) for c, p in zip(ready, pieces, strict=True)]
     total = len(inputs.calibration)
 
     def each(number: int) -> None:

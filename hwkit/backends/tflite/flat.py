@@ -76,6 +76,7 @@ def _builder() -> Any:
         def __init__(self, size: int) -> None:
             super().__init__(size)
             self._known: dict[tuple[int, bytes], int] = {}
+            self.head: int   # of the parent: where the next byte goes, counted down
             self._open: tuple[int, int, int] | None = None   # where the vector ends, its bytes, its alignment
 
         def StartVector(self, size: int, count: int, alignment: int) -> Any:  # noqa: N802

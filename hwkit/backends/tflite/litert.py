@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -83,11 +84,11 @@ def _unsupported(program: Program, error: Exception) -> BadModel:
 
 def quantized_weights(content: bytes, precision: Precision) -> bytes:
     """The f16 or dynamic-range form of a float32 .tflite. Raises ValueError for another precision."""
-    from ai_edge_quantizer import qtyping, quantizer, recipe, recipe_manager
+    from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
     match precision:
         case "dynamic":
-            chosen = recipe.dynamic_wi8_afp32()
+            chosen = _dynamic_range()
         case "f16":
             manager = recipe_manager.RecipeManager()
             manager.add_weight_only_config(regex=".*", operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
@@ -98,3 +99,15 @@ def quantized_weights(content: bytes, precision: Precision) -> bytes:
     with quiet():
         result = quantizer.Quantizer(content, chosen).quantize(enable_progress_report=False)
     return slim(bytes(result.quantized_model))
+
+
+def _dynamic_range() -> Any:
+    """int8 weights but for depthwise convolutions: XNNPACK takes those in float32 only, and they are small."""
+    from ai_edge_quantizer import qtyping, recipe_manager
+
+    operations = qtyping.TFLOperationName
+    manager = recipe_manager.RecipeManager()
+    manager.add_dynamic_config(regex=".*", operation_name=operations.ALL_SUPPORTED, num_bits=8)
+    manager.add_quantization_config(regex=".*", operation_name=operations.DEPTHWISE_CONV_2D,
+                                    algorithm_key="no_quantize")
+    return manager.get_quantization_recipe()

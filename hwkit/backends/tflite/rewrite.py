@@ -1,20 +1,52 @@
-"""Changes to a converted float32 graph that compute the same with fewer operators."""
+"""Changes to a converted float32 graph that compute the same with fewer instructions.
+
+All of them keep every output value, in float32 and after quantisation.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from hwkit.backends.tflite import flat
+from hwkit.backends.tflite import edit, flat
+from hwkit.backends.tflite.stem import merge_columns
 
 _REDUCTIONS = ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD")
+_CLAMPS = ("RELU", "RELU6", "RELU_N1_TO_1")   # each is an operator, and an activation of the same name
 
 
 def rewrite(content: bytes) -> bytes:
-    """The same network, the values of its outputs unchanged."""
+    """For any precision."""
     model = flat.read(content)
-    return flat.write(model) if drop_transposes_before_reductions(model) else content
+    drop_transposes_before_reductions(model)
+    return flat.write(model)
+
+
+def rewrite_for_integers(content: bytes, dot_products: bool) -> bytes:
+    """For a graph that is going to be quantised to int8; `dot_products`: the core has them (asimddp)."""
+    model = flat.read(content)
+    clamp_by_pooling(model)
+    merge_columns(model, dot_products)
+    return flat.write(model)
+
+
+def clamp_by_pooling(model: Any) -> int:
+    """Lone RELUs on images become 1x1 max-pooling with that activation. How many.
+
+    XNNPACK has no int8 RELU of its own, so one that follows no convolution runs on the runtime's
+    scalar kernel; a 1x1 pooling with an activation it runs as a vectorised clamp.
+    """
+    graph = model.subgraphs[0]
+    changed = 0
+    for operator in graph.operators:
+        name = flat.operator_name(model, operator)
+        if name in _CLAMPS and len(flat.shape(graph.tensors[flat.inputs(operator)[0]])) == 4:
+            options = flat.new("Pool2DOptionsT")
+            options.strideW = options.strideH = options.filterWidth = options.filterHeight = 1
+            options.padding = flat.number("Padding", "VALID")
+            options.fusedActivationFunction = flat.number("ActivationFunctionType", name)
+            edit.turn_into(model, operator, "MAX_POOL_2D", options)
+            changed += 1
+    return changed
 
 
 def drop_transposes_before_reductions(model: Any) -> int:
@@ -30,8 +62,8 @@ def drop_transposes_before_reductions(model: Any) -> int:
         if result in graph.outputs or not readers or not all(_follows(model, o, order) for o in readers):
             continue
         for reduction in readers:
-            axes = _values(model, flat.inputs(reduction)[1])
-            reduction.inputs = [source, _constant(model, _values(model, order)[axes])]
+            axes = edit.values(model, flat.inputs(reduction)[1])
+            reduction.inputs = [source, edit.add_constant(model, edit.values(model, order)[axes])]
         graph.operators.remove(transpose)
         dropped += 1
     return dropped
@@ -45,24 +77,7 @@ def _follows(model: Any, operator: Any, order: int) -> bool:
     axes = flat.inputs(operator)[1]
     if not flat.is_constant(model, tensors[axes]) or not flat.is_constant(model, tensors[order]):
         return False
-    permutation = _values(model, order)
-    reduced = set((_values(model, axes) % len(permutation)).tolist())
+    permutation = edit.values(model, order)
+    reduced = set((edit.values(model, axes).reshape(-1) % len(permutation)).tolist())
     left = [int(source) for place, source in enumerate(permutation) if place not in reduced]
     return left == sorted(left)
-
-
-def _values(model: Any, index: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-    data = model.buffers[model.subgraphs[0].tensors[index].buffer].data
-    return np.frombuffer(bytes(data), np.int32)
-
-
-def _constant(model: Any, values: np.ndarray[Any, np.dtype[np.int32]]) -> int:
-    """Index of a new constant int32 tensor."""
-    graph = model.subgraphs[0]
-    buffer, tensor = flat.new("BufferT"), flat.new("TensorT")
-    buffer.data = np.frombuffer(values.astype("<i4").tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    tensor.shape, tensor.type, tensor.buffer = [len(values)], flat.number("TensorType", "INT32"), len(model.buffers) - 1
-    tensor.name = f"hwkit_constant_{len(graph.tensors)}".encode()
-    graph.tensors.append(tensor)
-    return len(graph.tensors) - 1
