@@ -32,9 +32,9 @@ def test_a_failed_build_leaves_the_old_folder(tmp_path: Path) -> None:
     place = tmp_path / "artifact"
     with new_folder(place) as scratch:
         write(scratch / "x", "old")
-    with pytest.raises(RuntimeError), new_folder(place) as scratch:
+    with pytest.raises(IsADirectoryError), new_folder(place) as scratch:
         write(scratch / "x", "new")
-        raise RuntimeError
+        write(scratch, "a file cannot take a folder's place")
     assert (place / "x").read_text() == "old"
     assert leftovers(tmp_path, "artifact") == []
 
@@ -71,7 +71,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path) -> None
     """RLIMIT_FSIZE stands for the full disk: the kernel refuses the write in the same place."""
     path = tmp_path / "a.bin"
     write(path, b"old")
-    program = ("import resource, signal, sys; from pathlib import Path; from hwkit.files import write, unwritable\n"
+    program = ("import resource, signal, sys; from pathlib import Path\n"
+               "from hwkit.files import write, unwritable\n"
                "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
                "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
                "try:\n    write(Path(sys.argv[1]), b'n' * 5000)\n"
@@ -94,8 +95,8 @@ def test_two_builders_at_once_both_end_with_a_whole_folder(tmp_path: Path) -> No
                "    with new_folder(Path(sys.argv[1])) as s:\n"
                "        write(s / 'a', sys.argv[2]); write(s / 'b', sys.argv[2])\n")
     place = tmp_path / "artifact"
-    children = [subprocess.Popen([sys.executable, "-c", program, str(place), tag], stderr=subprocess.PIPE, text=True)
-                for tag in ("one", "two")]
+    argv = [sys.executable, "-c", program, str(place)]
+    children = [subprocess.Popen([*argv, tag], stderr=subprocess.PIPE, text=True) for tag in ("one", "two")]
     deadline = time.monotonic() + 60
     for child in children:
         _, err = child.communicate(timeout=max(1, deadline - time.monotonic()))

@@ -111,7 +111,8 @@ def test_what_is_no_report_is_one_line(tmp_path: Path, text: str) -> None:
 def test_markdown_tables_are_whole(small_artifact: Artifact) -> None:
     """Every table row has as many cells as its header."""
     width = None
-    for line in as_markdown([made(small_artifact, Budget.model_validate({"memory": {"flash_bytes": 1}}))]).splitlines():
+    report = made(small_artifact, Budget.model_validate({"memory": {"flash_bytes": 1}}))
+    for line in as_markdown([report]).splitlines():
         if not line.startswith("|"):
             width = None
             continue
