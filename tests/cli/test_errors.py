@@ -32,7 +32,8 @@ dram_bytes = {FIGURE}
 
 def hwkit(*words: str, cwd: Path, code: int) -> subprocess.CompletedProcess[str]:
     """Run the command; assert the exit code and that nothing but one line was said about the error."""
-    done = subprocess.run([sys.executable, "-m", "hwkit", *words], cwd=cwd, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "hwkit", *words], cwd=cwd, timeout=120,
+                          capture_output=True, text=True)
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     if code:
@@ -101,8 +102,8 @@ def test_a_wrong_target_file(old: str, new: str, expected: str, tmp_path: Path) 
 
 
 def _refused(folder: Path, noun: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "hwkit", "list", noun], cwd=folder, capture_output=True, text=True,
-                          timeout=60)
+    done = subprocess.run([sys.executable, "-m", "hwkit", "list", noun], cwd=folder, timeout=60,
+                          capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
