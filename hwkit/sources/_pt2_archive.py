@@ -42,8 +42,8 @@ _DUNDER = re.compile(r"(^|\.)__\w+__($|\.)", re.ASCII)
 _FILE_OPERATORS = {"from_file", "save"}
 
 
-def clean_copy(path: Path, copy: Path, what: str) -> tuple[int, ...]:
-    """Write to `copy` what is sound in the archive `path`. Gives the shape of one sample, without batch.
+def clean_copy(path: Path, what: str) -> tuple[bytes, tuple[int, ...]]:
+    """A new archive of what is sound in the archive `path`, and the shape of one sample, without batch.
 
     Raises BadModel when the archive is damaged, holds code, or takes and gives other than is deployed here.
     """
@@ -58,7 +58,8 @@ def clean_copy(path: Path, copy: Path, what: str) -> tuple[int, ...]:
         tensors = {name: records[name] for name in tensors}
     sample = io.BytesIO()
     torch.save(((torch.zeros(1, *shape),), {}), sample)
-    with PT2ArchiveWriter(str(copy)) as archive:
+    copy = io.BytesIO()
+    with PT2ArchiveWriter(copy) as archive:
         archive.write_string("byteorder", "little")
         archive.write_string(MODEL, json.dumps(program))
         archive.write_bytes("data/sample_inputs/model.pt", sample.getvalue())
@@ -66,7 +67,7 @@ def clean_copy(path: Path, copy: Path, what: str) -> tuple[int, ...]:
             archive.write_string(name, json.dumps(config))
         for name, data in tensors.items():
             archive.write_bytes(name, data)
-    return shape
+    return copy.getvalue(), shape
 
 
 def _records(path: Path, what: str) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ new archive made of what was checked is given to torch.
 
 from __future__ import annotations
 
-import tempfile
+import io
 from pathlib import Path
 
 import torch
@@ -26,11 +26,10 @@ __all__ = ["opened", "prepare"]
 def opened(opening: Opening, folder: Path, say: Say) -> Model:
     path, what = opening.source.path, opening.source.text
     assert path is not None
-    with tempfile.TemporaryDirectory() as scratch:
-        clean = Path(scratch) / "clean.pt2"
-        shape = chosen_shape(opening, clean_copy(path, clean, what))
-        say("loading")
-        with reading(what):
-            module = torch.export.load(clean).module(check_guards=False)
+    clean, takes = clean_copy(path, what)
+    shape = chosen_shape(opening, takes)
+    say("loading")
+    with reading(what):
+        module = torch.export.load(io.BytesIO(clean)).module(check_guards=False)
     return write_network(module, shape, folder, name=path.stem, what=what, dataset=opening.dataset,
                          history=(f"read from {path.name}",), say=say)

@@ -110,7 +110,24 @@ def transposed_in_each_step() -> onnx.ModelProto:
     return make([*nodes, helper.make_node("Identity", [last], ["y"])], {"w": square}, out=(1, 4))
 
 
+def gelu(order: str) -> onnx.ModelProto:
+    """GELU as older exporters spell it, in each order of the three factors; wrong in one of them."""
+    scale = [helper.make_node("Div", ["x", "root"], ["s"]), helper.make_node("Erf", ["s"], ["e"]),
+             helper.make_node("Add", ["one", "e"], ["a"])]
+    ends = {
+        "x, half": [("Mul", "x", "a", "p"), ("Mul", "p", "half", "y")],
+        "half, x": [("Mul", "half", "a", "p"), ("Mul", "p", "x", "y")],
+        "half of x": [("Mul", "x", "half", "p"), ("Mul", "p", "a", "y")],
+        "by division": [("Mul", "x", "a", "p"), ("Div", "p", "two", "y")],
+        "another": [("Mul", "x", "a", "p"), ("Mul", "p", "two", "y")],
+    }
+    nodes = [*scale, *(helper.make_node(op, [a, b], [c]) for op, a, b, c in ends[order])]
+    return make(nodes, {"root": F32(2**0.5), "one": F32(1), "half": F32(0.5), "two": F32(2)}, out=(1, 4))
+
+
+GELUS = {f"gelu, {order}": gelu(order) for order in ("x, half", "half, x", "half of x", "by division", "another")}
 GOOD = {
+    **GELUS,
     "matmul": matmul(), "open batch": matmul(shape=("n", 4), out=("n", 3)), "shape arithmetic": shape_arithmetic(),
     "function": function(), "transposed": transposed_in_each_step(),
     "old": make([helper.make_node("Gemm", ["x", "w", "b"], ["y"])], {"w": WEIGHT, "b": WEIGHT[0]}, opset=9),
@@ -232,6 +249,13 @@ def test_a_weight_that_each_step_transposes_is_one_tensor(outcomes: Outcomes) ->
 def test_shapes_are_computed_while_opening(outcomes: Outcomes) -> None:
     program = torch.export.load(model(outcomes["shape arithmetic"]).path)
     assert [n.target._opname for n in program.graph.nodes if n.op == "call_function"] == ["reshape", "add", "div"]
+
+
+@pytest.mark.parametrize("name", list(GELUS))
+def test_gelu_is_one_operator(name: str, outcomes: Outcomes) -> None:
+    program = torch.export.load(model(outcomes[name]).path)
+    found = [n.target._opname for n in program.graph.nodes if n.op == "call_function"]
+    assert found == (["div", "erf", "add", "mul", "mul"] if "another" in name else ["gelu"])
 
 
 @pytest.mark.parametrize("name", list(BAD))

@@ -146,10 +146,11 @@ def thresholded_relu(node: Node, x: T) -> T:
 
 @operator("HardSigmoid")
 def hard_sigmoid(node: Node, x: T) -> T:
+    """As ReLU6, which devices have; a clamp to [0, 1] falls off XNNPACK."""
     alpha, beta = node.get("alpha", 0.2), node.get("beta", 0.5)
     if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
         return F.hardsigmoid(x)
-    return torch.clamp(alpha * x + beta, 0.0, 1.0)
+    return F.relu6(6 * alpha * x + 6 * beta) / 6
 
 
 @operator("Gelu")

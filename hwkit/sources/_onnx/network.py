@@ -21,6 +21,7 @@ from torch import nn
 from hwkit.errors import BadModel
 from hwkit.sources._child import reading
 from hwkit.sources._onnx import elementwise, layers, reductions, shapes  # noqa: F401
+from hwkit.sources._onnx.fuse import with_gelu
 from hwkit.sources._onnx.operator import OPERATORS, Node, Operator
 
 DOMAINS = ("", "ai.onnx")
@@ -99,7 +100,9 @@ class _Builder:
         (entry,) = [i.name for i in graph.input if i.name not in self.constants]
         self.network = OnnxNetwork(entry, graph.output[0].name)
         self.varying = {entry: sample}
-        for proto in _needed(graph):
+        nodes = _needed(list(graph.node), graph.output[0].name)
+        given = {node.output[0]: shapes.constant(self._node(node)) for node in nodes if node.op_type == "Constant"}
+        for proto in _needed(with_gelu(nodes, {**self.constants, **given}), graph.output[0].name):
             self._add(proto)
         if self.network.graph_output not in self.varying:
             raise BadModel(f"{what}: its output does not depend on its input", "export the whole network")
@@ -202,10 +205,10 @@ def _number(tensor: torch.Tensor | None) -> Any:
     return tensor.item() if tensor.dim() == 0 else tensor.tolist()
 
 
-def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+def _needed(nodes: list[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:
     """The nodes that the output depends on, in the graph's order."""
-    wanted, kept = {graph.output[0].name}, []
-    for proto in reversed(graph.node):
+    wanted, kept = {output}, []
+    for proto in reversed(nodes):
         if any(output in wanted for output in proto.output):
             kept.append(proto)
             wanted |= set(proto.input)
