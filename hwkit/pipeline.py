@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hwkit import backends, datasets, runners, sources, zoo
+from hwkit import backends, datasets, runners, sources
 from hwkit.artifact import Artifact, BuildPlan, Estimate, Problem, pack
 from hwkit.board import Board, board, boards_of
 from hwkit.budget import Budget
@@ -92,25 +92,18 @@ def opened(wanted: Wanted, say: Say) -> Iterator[Model]:
         return sources.open_source(source, folder, input_shape=wanted.input_shape, dataset=wanted.dataset,
                                    data=wanted.data, say=say)
 
-    if source.kind == "factory":
+    read = sources.files(source)
+    if read is None:
         with tempfile.TemporaryDirectory(prefix="hwkit-model-") as scratch:
             yield open_into(Path(scratch) / "model")
         return
-    files = _files(source.path) if source.path else zoo.weights_of(source.item.partition("@")[0])
-    content = [sha256(p) for p in files]
+    content = [sha256(p) for p in read]
     data = sha256(wanted.data) if wanted.data else ""
     about = wanted.model_dump(mode="json", include={"input_shape", "dataset"})
     folder = cache_root() / "models" / _key(source.kind, source.item, source.text, content, about, data)
     with locked(folder):
         model = sources.read_model(folder) if (folder / sources.MODEL_FILE).is_file() else open_into(folder)
     yield model
-
-
-def _files(path: Path) -> list[Path]:
-    """A model's own files: itself, all of a SavedModel's, and data beside an ONNX graph."""
-    if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.is_file())
-    return [path, *sorted(path.parent.glob(f"{path.name}*.data"))]
 
 
 def check(wanted: Wanted, target_name: str, say: Say) -> Checked:

@@ -29,7 +29,7 @@ from hwkit.files import new_folder, write_json
 from hwkit.jobs import Say, call, untold
 from hwkit.model import Model
 from hwkit.sources import _python
-from hwkit.sources._sniff import SUFFIXES, Kind, kind_of
+from hwkit.sources._sniff import SUFFIXES, Kind, files_of, kind_of
 
 MODEL_FILE = "model.json"
 TIMEOUT_S = 900.0
@@ -85,6 +85,13 @@ def resolve(text: str) -> Source:
         if path.exists():
             return Source(kind=kind_of(path), text=text, path=path.resolve())
     raise _unknown(text, path)
+
+
+def files(source: Source) -> list[Path] | None:
+    """Every file that opening `source` reads besides hwkit's own; None where that cannot be told (a factory)."""
+    if source.path is None:
+        return networks.weights_of(source.item.partition("@")[0])
+    return files_of(source.path, source.kind)
 
 
 def _factory(text: str, path: Path, function: str) -> Source:

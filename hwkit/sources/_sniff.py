@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Literal
@@ -95,3 +96,23 @@ def _zip_content(path: Path) -> Kind | None:
     if "config.json" in names and "model.weights.h5" in names:
         return "keras"
     return None
+
+
+def files_of(path: Path, kind: Kind) -> list[Path] | None:
+    """Every file that opening the model reads, the model itself first; None where that cannot be told.
+
+    They decide whether a model opened before is still the same.
+    """
+    if kind == "factory":
+        return None   # it runs the user's code, which may read anything
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.is_file())
+    if kind != "onnx":
+        return [path]
+    # Where tensors lie in other files, the graph has ("location", file name) entries: protobuf fields 1 and 2.
+    data = path.read_bytes()
+    places = [data[m.end():m.end() + m[1][0]] for m in re.finditer(rb"\x0a\x08location\x12([\x01-\x7f])", data)]
+    if len(places) != data.count(b"\x08location\x12"):
+        return None
+    beside = sorted({path.parent / place.decode(errors="replace") for place in places})
+    return [path, *(p for p in beside if p.is_file())]

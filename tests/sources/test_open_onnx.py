@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from hwkit.nn.ode import ODEBlock
+from hwkit.sources import files, resolve
 from tests.sources.opening import Outcomes, model, opened, refusal
 
 F32, INT = np.float32, np.int64
@@ -261,6 +262,13 @@ def test_gelu_is_one_operator(name: str, outcomes: Outcomes) -> None:
 @pytest.mark.parametrize("name", list(BAD))
 def test_what_cannot_be_deployed(name: str, outcomes: Outcomes) -> None:
     assert BAD[name][1] in refusal(outcomes[name])
+
+
+def test_the_files_that_a_model_is_read_from(outcomes: Outcomes, folder: Path) -> None:
+    """The data beside a graph belong to it: a model is opened again when they change."""
+    assert files(resolve(str(folder / "ode.onnx"))) == [folder / "ode.onnx"]
+    there = folder / "beside"
+    assert files(resolve(str(there / "net.onnx"))) == [there / "net.onnx", there / "beside.bin"]
 
 
 @pytest.mark.parametrize(("name", "says"), [

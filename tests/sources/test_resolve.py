@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hwkit.errors import BadInput, BadModel, HwkitError, UnknownName
-from hwkit.sources import resolve
+from hwkit.sources import files, resolve
 from tests.sources.small_tflite import fully_connected
 
 TFLITE = fully_connected(np.ones((2, 3), np.float32), np.ones(2, np.float32))
@@ -98,6 +98,18 @@ def test_what_is_no_model(here: Path, name: str, content: bytes, says: str) -> N
 def test_a_pickle_is_told_how_to_be_exported(here: Path) -> None:
     (here / "net.pt").write_bytes(saved({"w": torch.ones(2)}))
     assert "torch.export.save(torch.export.export(" in line("net.pt")
+
+
+def test_the_files_that_a_model_is_read_from(here: Path) -> None:
+    (here / "net.tflite").write_bytes(TFLITE)
+    (here / "net.py").write_text(NET)
+    (here / "saved/variables").mkdir(parents=True)
+    for name in ("saved_model.pb", "variables/variables.index"):
+        (here / "saved" / name).write_bytes(b"x")
+    assert {p.suffix for p in files(resolve("dsodenet")) or []} <= {".safetensors"}
+    assert files(resolve("net.tflite")) == [here / "net.tflite"]
+    assert files(resolve("saved")) == [here / "saved/saved_model.pb", here / "saved/variables/variables.index"]
+    assert files(resolve("net.py:build")) is None
 
 
 def test_a_folder_that_is_no_saved_model(here: Path) -> None:
