@@ -1,91 +1,142 @@
-"""A forked copy of the process ends alone, however it ends."""
+"""A forked copy of the process ends alone, however it ends.
+
+The cases run in a fresh process: forking wants one thread, and pytest's process has those of the libraries
+that other tests import.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import faulthandler
+import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
 
-from hwkit.errors import BadModel, JobFailed
+from hwkit.errors import BadModel, HwkitError, JobFailed
 from hwkit.fork import forked
 from hwkit.jobs import untold
 
 MEGABYTE = 2**20
+TIMEOUT_S = 0.5
+VALUES = [1]
+Outcomes = dict[Callable[[], Any], tuple[dict[str, Any], list[int], bool]]
 
 
-def run(function: Callable[[], Any], timeout_s: float = 20, memory_bytes: int = 512 * MEGABYTE) -> dict[str, Any]:
-    return forked(function, timeout_s=timeout_s, memory_bytes=memory_bytes)
+def answers() -> dict[str, Any]:
+    return {"long": "x" * MEGABYTE}
 
 
-def failure(function: Callable[[], Any], **limits: Any) -> str:
-    error = untold(run(function, **limits)["failure"], "opening x")
-    assert isinstance(error, JobFailed)
-    return error.line()
+def changes_what_it_was_given() -> None:
+    VALUES.append(2)
 
 
-def test_the_result_comes_back() -> None:
-    assert run(lambda: {"pid": os.getpid() != 0, "long": "x" * MEGABYTE}) == {
-        "result": {"pid": True, "long": "x" * MEGABYTE}}
+def refuses() -> None:
+    raise BadModel("no", "do this")
 
 
-def test_the_parent_is_untouched() -> None:
-    values = [1]
-    run(lambda: values.append(2))
+def has_a_bug() -> None:
+    raise KeyError("nothing here")
+
+
+def crashes() -> None:
+    ctypes.string_at(0)
+
+
+def spins() -> None:
+    while True:
+        pass
+
+
+def sleeps() -> None:
+    time.sleep(600)
+
+
+def hogs() -> None:
+    bytearray(4096 * MEGABYTE)
+
+
+def exits() -> None:
+    sys.exit(3)
+
+
+def leaves() -> None:
+    os._exit(7)
+
+
+def is_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+CASES = (answers, changes_what_it_was_given, refuses, has_a_bug, crashes, spins, sleeps, hogs, exits, leaves,
+         is_killed)
+
+
+def outcome_of(case: Callable[[], Any]) -> tuple[dict[str, Any], list[int], bool]:
+    """What `forked` says; VALUES in the parent afterwards; whether a child is left."""
+    timeout_s = TIMEOUT_S if case in (spins, sleeps) else 20.0
+    said = forked(case, timeout_s=timeout_s, memory_bytes=512 * MEGABYTE)
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return said, VALUES, False
+    return said, VALUES, True
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> Outcomes:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return dict(zip(CASES, pool.map(outcome_of, CASES), strict=True))
+
+
+
+def error(outcomes: Outcomes, case: Callable[[], Any]) -> HwkitError:
+    return untold(outcomes[case][0]["failure"], "opening x")
+
+
+def test_the_result_comes_back(outcomes: Outcomes) -> None:
+    assert outcomes[answers][0] == {"result": {"long": "x" * MEGABYTE}}
+
+
+def test_the_parent_is_untouched(outcomes: Outcomes) -> None:
+    said, values, _ = outcomes[changes_what_it_was_given]
+    assert said == {"result": None}
     assert values == [1]
 
 
-def test_a_deliberate_error_keeps_its_class() -> None:
-    def refuse() -> None:
-        raise BadModel("no", "do this")
-    error = untold(run(refuse)["failure"], "x")
-    assert type(error) is BadModel
-    assert error.line() == "no -> do this"
+@pytest.mark.parametrize("case", CASES)
+def test_no_child_is_left(case: Callable[[], Any], outcomes: Outcomes) -> None:
+    assert not outcomes[case][2]
 
 
-def test_a_bug_keeps_its_traceback() -> None:
-    def broken() -> None:
-        raise KeyError("nothing here")
-    error = untold(run(broken)["failure"], "opening x")
-    assert isinstance(error, JobFailed)
-    assert error.line() == "opening x: KeyError: 'nothing here'"
-    assert "in broken" in error.log
+def test_a_deliberate_error_keeps_its_class(outcomes: Outcomes) -> None:
+    found = error(outcomes, refuses)
+    assert type(found) is BadModel
+    assert found.line() == "no -> do this"
 
 
-def test_a_crash() -> None:
-    def crash() -> None:
-        faulthandler.disable()   # pytest's, which would print a long text
-        ctypes.string_at(0)
-    assert failure(crash) == "opening x: crashed: it was ended by signal SIGSEGV"
+def test_a_bug_keeps_its_traceback(outcomes: Outcomes) -> None:
+    found = error(outcomes, has_a_bug)
+    assert isinstance(found, JobFailed)
+    assert found.line() == "opening x: KeyError: 'nothing here'"
+    assert "in has_a_bug" in found.log
 
 
-def test_an_endless_loop() -> None:
-    def spin() -> None:
-        while True:
-            pass
-    started = time.monotonic()
-    assert failure(spin, timeout_s=0.5) == "opening x: took longer than 0.5 s"
-    assert time.monotonic() - started < 15
-
-
-def test_memory() -> None:
-    assert failure(lambda: len(bytearray(4096 * MEGABYTE))) == "opening x: ran out of memory"
-
-
-@pytest.mark.parametrize("leave", [
-    lambda: sys.exit(3), lambda: os._exit(7), lambda: os.kill(os.getpid(), signal.SIGKILL)])
-def test_leaving_without_a_word(leave: Callable[[], Any]) -> None:
-    assert failure(leave).startswith("opening x: ")
-
-
-def test_no_child_is_left() -> None:
-    run(lambda: 1)
-    failure(lambda: time.sleep(60), timeout_s=0.2)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+@pytest.mark.parametrize(("case", "line"), [
+    (crashes, "opening x: crashed: it was ended by signal SIGSEGV"),
+    (is_killed, "opening x: crashed: it was ended by signal SIGKILL"),
+    (spins, "opening x: took longer than 0.5 s"),
+    (sleeps, "opening x: took longer than 0.5 s"),
+    (hogs, "opening x: ran out of memory"),
+    (exits, "opening x: SystemExit: 3"),
+    (leaves, "opening x: ended with code 7 and said nothing"),
+])
+def test_a_bad_end_is_one_line(case: Callable[[], Any], line: str, outcomes: Outcomes) -> None:
+    found = error(outcomes, case)
+    assert isinstance(found, JobFailed)
+    assert found.line() == line
