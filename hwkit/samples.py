@@ -116,7 +116,8 @@ def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as f:
+            archive = np.load(f, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise BadInput(f"{path} is a single array, not an .npz archive", NEEDED)
             return {key: archive[key] for key in archive.files}

@@ -83,11 +83,11 @@ class Agreement:
                 found.append(measured("accuracy", float(np.mean(answers == self.labels))))
         return found
 
-    def finding(self, precision: str) -> Finding:
-        """The agreement in words. For float32 it must hold: raises BadModel when it does not."""
+    def finding(self, exact: bool) -> Finding:
+        """The agreement in words. `exact`: raises BadModel when it is worse than float32 rounding."""
         text = (f"largest difference {self.largest:.3g}, RMS {100 * self.relative_rms:.3g} % of the outputs' RMS, "
                 f"over {len(self.expected)} inputs")
-        if precision != "f32":
+        if not exact:
             return Finding(name=f"agreement with {self.reference}", ok=None, text=text)
         if not self.relative_largest <= F32_TOLERANCE:
             raise BadModel(f"the converted float32 network does not compute what {self.reference} does: {text}",

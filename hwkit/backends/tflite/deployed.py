@@ -30,6 +30,7 @@ class Deployed:
 
     inputs      (n, *shape) float32 as the artifact takes them
     expected    (n, *output) float32 that `reference` gives for them
+    exact       the outputs must agree to float32 rounding
     weights     (number, elements) of distinct weight tensors in the trained network; None where unknown
     folded      what folding did, in words
     """
@@ -41,6 +42,7 @@ class Deployed:
     labels: NDArray[np.int64] | None
     reference: str
     source: str
+    exact: bool = False
     weights: tuple[int, int] | None = None
     folded: str = ""
 
@@ -61,7 +63,7 @@ def finish(deployed: Deployed, options: Options, folder: Path, say: Say) -> Buil
     raw = outputs(lambda one: chain.raw(chain.quantized(one)), deployed.inputs, "the deployed network", say)
     real = to_float(raw, chain.last)
     agreement = Agreement(deployed.expected, real, deployed.labels, deployed.reference)
-    findings.append(agreement.finding(options.precision))
+    findings.append(agreement.finding(deployed.exact))
     findings.append(Finding(name="inputs", ok=None, text=deployed.source))
     golden = _write_golden(deployed, chain, raw, real, options.golden, folder)
     files = [stage.file for stage in stages] + golden + sorted({o.file for o in listed if o.file})

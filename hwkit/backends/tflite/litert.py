@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,7 +34,7 @@ def channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what converters print, in Python and in C++, away from the job's own output."""
+    """Keep what converters print and warn about, in Python and in C++, away from the job's own output."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
@@ -42,7 +43,9 @@ def quiet() -> Iterator[None]:
     try:
         os.dup2(sink, 1)
         os.dup2(sink, 2)
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")   # deprecations between torch and the converters: not the user's
+            yield
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

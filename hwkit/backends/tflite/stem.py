@@ -77,7 +77,8 @@ def _kernel(model: Any, convolution: Any) -> NDArray[np.float32] | None:
     if (options.strideH, options.strideW, options.dilationHFactor, options.dilationWFactor) != (2, 2, 1, 1):
         return None
     tensor = graph.tensors[weights]
-    if not flat.is_constant(model, tensor) or flat.datatype(tensor) != "FLOAT32" or flat.shape(tensor)[1:3] != (3, 3):
+    constant = flat.is_constant(model, tensor) and flat.datatype(tensor) == "FLOAT32"
+    if not constant or flat.shape(tensor)[1:3] != (3, 3):
         return None
     channels = flat.shape(graph.tensors[source])[3]
     kernel = edit.values(model, weights)
@@ -96,7 +97,9 @@ def _padded_input(model: Any, convolution: Any) -> tuple[int, Any, tuple[int, in
         total = [max(0, (-(-n // 2) - 1) * 2 + 3 - n) for n in (height, width)]
         return source, None, (total[0] // 2, total[0] - total[0] // 2, total[1] // 2, total[1] - total[1] // 2)
     pad = next((o for o in graph.operators if source in flat.outputs(o)), None)
-    if pad is None or flat.operator_name(model, pad) != "PAD" or edit.only_reader(model, source) is not convolution:
+    if pad is None or flat.operator_name(model, pad) != "PAD":
+        return None
+    if edit.only_reader(model, source) is not convolution:
         return None
     before, frame = flat.inputs(pad)
     if not flat.is_constant(model, graph.tensors[frame]):
