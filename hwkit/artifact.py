@@ -12,18 +12,15 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from pydantic import ValidationError
-
-from hwkit.describe import Frozen
+from hwkit.describe import Frozen, load_json
 from hwkit.errors import BadInput
 from hwkit.files import new_folder, sha256, write_json
 from hwkit.measurement import Measurement
 from hwkit.model import Model
 from hwkit.target import Target
 
-SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 
 
@@ -125,7 +122,7 @@ class Estimate(Frozen):
 
 
 class Manifest(Frozen):
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: str
     target: str
     backend: str
@@ -184,12 +181,7 @@ def open_artifact(folder: Path) -> Artifact:
     again = "build it again with: hwkit build --target TARGET MODEL"
     if not path.is_file():
         raise BadInput(f"{folder} is not an artifact: it has no {MANIFEST}", again)
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except (ValidationError, OSError) as e:
-        raise BadInput(f"{path} cannot be read: {str(e).splitlines()[0]}", again) from None
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise BadInput(f"{path} has schema {manifest.schema_version}, this hwkit reads {SCHEMA_VERSION}", again)
+    manifest = load_json(path, Manifest, again)
     if manifest.computed_digest() != manifest.digest:
         raise BadInput(f"{path} was changed after the build: its digest does not match", again)
     for file, digest in manifest.sha256.items():

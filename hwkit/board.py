@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from hwkit.data import description, descriptions
-from hwkit.describe import Frozen, Name, NonEmpty, load
-from hwkit.errors import BadDescription
+from hwkit.data import descriptions
+from hwkit.describe import Frozen, Name, NonEmpty, load_named
 
 HINT = "the README shows a whole one under \"Add a board\""
 
@@ -33,11 +32,7 @@ def names() -> list[str]:
 
 def board(name: str) -> Board:
     """The board of that name. Raises UnknownName, BadDescription."""
-    path = description("boards", name)
-    found = load(path, Board, HINT)
-    if found.name != name:
-        raise BadDescription(path, "name", f"is {found.name!r}, but the file is called {path.name}", HINT)
-    return found
+    return load_named("boards", name, Board, HINT)
 
 
 def boards_of(target: str) -> list[Board]:

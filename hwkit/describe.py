@@ -1,8 +1,9 @@
-"""Read a TOML description into a frozen model; a mistake becomes one line that names file and key."""
+"""Read a TOML or JSON file into a frozen model; a mistake becomes one line that names file and key."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
+from hwkit.data import description
 from hwkit.errors import BadDescription
 
 Kind = Literal["measured", "simulated", "estimated", "published", "assumed"]
@@ -113,3 +115,25 @@ def read_toml(path: Path, hint: str = "") -> dict[str, Any]:
 def load(path: Path, model: type[M], hint: str = "") -> M:
     """A TOML file as a frozen model."""
     return validated(read_toml(path, hint), model, path, hint)
+
+
+def load_named(folder: str, name: str, model: type[M], hint: str = "") -> M:
+    """The description called `name` in `folder` ("targets" or "boards"); its own `name` must agree.
+
+    Raises UnknownName, BadDescription.
+    """
+    path = description(folder, name)
+    found = load(path, model, hint)
+    own = getattr(found, "name", name)
+    if own != name:
+        raise BadDescription(path, "name", f"is {own!r}, but it stands where {name!r} is looked up", hint)
+    return found
+
+
+def load_json(path: Path, model: type[M], hint: str = "") -> M:
+    """A JSON file as a frozen model. Raises BadDescription."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as e:      # ValueError: neither JSON nor text
+        raise BadDescription(path, "", f"cannot be read: {e}", hint) from None
+    return validated(value, model, path, hint)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from pydantic import ValidationError
+from typing import Literal
 
 from hwkit.artifact import Artifact, Finding
 from hwkit.board import Board
 from hwkit.budget import Budget, Verdict, judge, within
-from hwkit.describe import Frozen
+from hwkit.describe import Frozen, load_json
 from hwkit.errors import BadInput
 from hwkit.measurement import Measurement
 from hwkit.runners import OperatorCost, Run
 from hwkit.target import Target
-
-SCHEMA_VERSION = 1
 
 
 class OperatorRow(Frozen):
@@ -82,7 +79,7 @@ class Report(Frozen):
 class Reports(Frozen):
     """What `hwkit deploy --json` prints and report.json holds."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     reports: tuple[Report, ...]
 
 
@@ -146,10 +143,4 @@ def read(path: Path) -> Reports:
     again = "hwkit deploy --target TARGET MODEL writes one"
     if not file.is_file():
         raise BadInput(f"{path}: no report here", again)
-    try:
-        found = Reports.model_validate_json(file.read_bytes())
-    except (ValidationError, UnicodeDecodeError) as e:
-        raise BadInput(f"{file} is not a report of this version: {str(e).splitlines()[0]}", again) from None
-    if found.schema_version != SCHEMA_VERSION:
-        raise BadInput(f"{file} has schema {found.schema_version}, this hwkit reads {SCHEMA_VERSION}", again)
-    return found
+    return load_json(file, Reports, again)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from hwkit.data import description, descriptions
-from hwkit.describe import Figure, Frozen, Interval, Name, NonEmpty, load
-from hwkit.errors import BadDescription
+from hwkit.data import descriptions
+from hwkit.describe import Figure, Frozen, Interval, Name, NonEmpty, load_named
 
 
 class Cpu(Frozen):
@@ -48,8 +47,4 @@ def names() -> list[str]:
 
 def target(name: str) -> Target:
     """The target of that name. Raises UnknownName, BadDescription."""
-    path = description("targets", name)
-    found = load(path, Target, HINT)
-    if found.name != name:
-        raise BadDescription(path, "name", f"is {found.name!r}, but the folder says {name!r}", HINT)
-    return found
+    return load_named("targets", name, Target, HINT)

@@ -89,7 +89,7 @@ def test_a_board_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(("old", "new", "words"), [
     ('kind = "simulated"', 'kind = "guessed"', "kind: "),
     ('runner = "qemu_user"', 'runer = "qemu_user"', "did you mean 'runner'"),
-    ('name = "bench-pi"', 'name = "other"', "the file is called"),
+    ('name = "bench-pi"', 'name = "other"', "stands where 'bench-pi' is looked up"),
 ])
 def test_a_wrong_board_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str,
                                    words: str) -> None:

@@ -75,7 +75,7 @@ def test_wrong_words(words: list[str], code: int, expected: str, tmp_path: Path)
     ('kind = "simulated"', 'kind = "real"', "kind: input should be 'measured' or 'simulated'"),
     ('description = "a board on my desk"', 'description = ""', "description: must not be empty"),
     ('target = "rpi4"', "target = 4", "target: input should be a valid string"),
-    ('name = "my-board"', 'name = "other"', "but the file is called my-board.toml"),
+    ('name = "my-board"', 'name = "other"', "name: is 'other', but it stands where 'my-board' is looked up"),
     ('runner = "qemu_user"', "", "runner: missing"),
     ('[options]', "[options", "not valid TOML"),
 ])
