@@ -7,6 +7,7 @@ from hwkit.backends.tflite.options import Options
 from hwkit.measurement import Measurement
 from hwkit.model import Model
 from hwkit.target import Target
+from hwkit.units import shown
 
 FORMATS = ("pt2", "tflite")
 
@@ -39,8 +40,8 @@ def problems(model: Model, target: Target, options: Options) -> list[Problem]:
     found += _ode_problems(model, options)
     largest = _flash(model, options)
     if largest and largest.high is not None and largest.high > target.memories.dram_bytes.value:
-        found.append(Problem(message=f"{model.name} is about {largest.value:.0f} bytes, {target.name} has "
-                                     f"{target.memories.dram_bytes.value:.0f} bytes of memory",
+        found.append(Problem(message=f"{model.name} is about {shown(largest.value, 'bytes')}, {target.name} has "
+                                     f"{shown(target.memories.dram_bytes.value, 'bytes')} of memory",
                              fatal=(largest.low or 0) > target.memories.dram_bytes.value))
     return found
 
