@@ -1,8 +1,18 @@
 """TFLite (LiteRT): compile a network for a CPU that runs the TFLite interpreter with XNNPACK.
 
-One subject a file: options; program and litert (torch -> .tflite); integer (int8); chain (run stages);
-agreement, sharing, operators, arena (what is found out); slices; deployed (all of it, written down);
-taken (a .tflite as it is); convert (the job that calls them, in a child process).
+One subject a file, in the order data passes through:
+
+    options, forecast              what one may choose; what is known before building
+    convert                        the job, in a child process: calls everything below
+    program, litert                an exported program, folded; from torch to float32 .tflite
+    rewrite, stem, slim            fewer instructions and fewer bytes for the same values
+    integer                        int8: calibration, one scale for neighbouring stages
+    taken                          a .tflite that is deployed as it is
+    deployed                       files, golden data, findings and figures, from
+        chain, agreement           run the stages; compare with torch
+        sharing, operators, arena  duplicated weights; delegate, costs; working memory
+        slices                     one file an operator
+    flat, edit                     the flatbuffer as objects
 """
 
 from __future__ import annotations

@@ -33,18 +33,28 @@ def channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
+def calm() -> Iterator[None]:
+    """Without warnings and log lines: deprecations between torch and the converters are not the user's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what converters print and warn about, in Python and in C++, away from the job's own output."""
+    """Calm, and nothing printed: a progress bar's unfinished line would swallow the next one a job says."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
     sink = os.open(os.devnull, os.O_WRONLY)
-    logging.disable(logging.WARNING)
     try:
         os.dup2(sink, 1)
         os.dup2(sink, 2)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")   # deprecations between torch and the converters: not the user's
+        with calm():
             yield
     finally:
         sys.stdout.flush()
@@ -53,7 +63,6 @@ def quiet() -> Iterator[None]:
             os.dup2(copy, end)
             os.close(copy)
         os.close(sink)
-        logging.disable(logging.NOTSET)
 
 
 def convert(program: Program) -> bytes:
@@ -68,7 +77,7 @@ def convert(program: Program) -> bytes:
         program.module, args=images, outputs=[0] if len(program.output_shape) == IMAGE_RANK else [])
     inputs = tuple(torch.zeros(channels_last(shape)) for shape in program.input_shapes)
     try:
-        with quiet():
+        with calm():   # what it prints is kept: the converter can end the process, and says why
             content: bytes = litert_torch.convert(module.eval(), inputs).model_content()
     except Exception as e:   # MLIR, torch.export and the lowerings each raise their own
         raise _unsupported(program, e) from e

@@ -17,7 +17,8 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Options(Frozen):
-    """
+    """How to compile for TFLite.
+
     precision    f32; f16: weights stored as float16, computed in float32; dynamic: int8 weights, float32
                  activations quantised while running; int8: integers throughout, ranges from calibration
     ode          stepped: an ODE block's single step is a file of its own, run N times; unrolled: one file

@@ -14,6 +14,10 @@ from hwkit.backends.tflite.operators import is_constant_cast
 from hwkit.errors import BadModel
 from hwkit.files import write
 
+# They call another graph of the file, or share a resource with other operators.
+_NOT_ALONE = ("WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "HASHTABLE",
+              "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE", "STABLEHLO_COMPOSITE", "STABLEHLO_WHILE")
+
 
 def cut(model: Any, listed: list[Operator], folder: Path) -> list[Operator]:
     """Write ops/<hash>.tflite under `folder` and return the operators with their files.
@@ -45,10 +49,15 @@ def _runs(content: bytes) -> bool:
 
 
 def one_operator(model: Any, position: int) -> bytes | None:
-    """A model of the operator at `position` alone, its constants included; None when it has no variable input."""
+    """A model of the operator at `position` alone, its constants included.
+
+    None when nothing variable goes in, and when it needs more than its inputs: another graph, or a state.
+    """
     graph = model.subgraphs[0]
     operator = graph.operators[position]
-    if is_constant_cast(model, operator):
+    touched = [graph.tensors[i] for i in (*flat.inputs(operator), *flat.outputs(operator))]
+    depends = flat.operator_name(model, operator) in _NOT_ALONE or any(t.isVariable for t in touched)
+    if depends or is_constant_cast(model, operator):
         return None
     casts = {flat.outputs(o)[0]: o for o in graph.operators if is_constant_cast(model, o)}
     needed = [casts[i] for i in flat.inputs(operator) if i in casts]
