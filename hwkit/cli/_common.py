@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hwkit.runners import Request
 
 F = TypeVar("F", bound=Callable[..., Any])
-WIDTH_WHEN_PIPED = 140
+WIDTH_WHEN_PIPED = 120
 
 
 def _stack(*options: Callable[[F], F]) -> Callable[[F], F]:
