@@ -25,15 +25,6 @@ def require(program: str, hint: str) -> str:
     return found
 
 
-def _limits(memory_bytes: int | None) -> Callable[[], None] | None:
-    if memory_bytes is None:
-        return None
-
-    def apply() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    return apply
-
-
 def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None,
         timeout_s: float, memory_bytes: int | None = None, what: str, hint: str = "",
         on_line: Callable[[str], None] | None = None, check: bool = True,
@@ -49,9 +40,12 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
         child = subprocess.Popen(
             list(argv), cwd=cwd, env=dict(env) if env is not None else None, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            start_new_session=True, preexec_fn=_limits(memory_bytes))
+            start_new_session=True)
     except FileNotFoundError:
         raise ToolMissing(f"{what}: {argv[0]} is not installed", hint) from None
+    if memory_bytes is not None:      # from outside: a preexec_fn may deadlock when we have threads
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(child.pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     timed_out = threading.Event()
 
     def end_group() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pkgutil
 import sys
 from typing import Any
@@ -44,10 +45,12 @@ def cli() -> None:
 
 def _tell(error: HwkitError) -> int:
     """One line on stderr (and the same as JSON on stdout when --json was asked for)."""
-    click.echo(f"hwkit: {error.line()}", err=True)
     log = getattr(error, "log", "")
-    if log and "--debug" in sys.argv:
+    if log and os.environ.get("HWKIT_DEBUG"):
         click.echo(log, err=True)
+    elif log and not error.hint:
+        error.hint = "set HWKIT_DEBUG=1 to see its log"
+    click.echo(f"hwkit: {error.line()}", err=True)
     if "--json" in sys.argv:
         click.echo(json.dumps({"error": {"type": type(error).__name__, "message": error.message,
                                          "hint": error.hint, "exit_code": error.exit_code}}))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -78,22 +76,33 @@ def test_an_interrupted_one_leaves_nothing(cache: Path) -> None:
     assert [p.name for p in (cache / "qemu-user").iterdir() if not p.name.endswith(".lock")] == []
 
 
-def test_a_killed_one_is_never_used_and_its_rest_is_swept() -> None:
-    def hang(folder: Path) -> dict[str, str]:
-        fill(folder)
-        time.sleep(60)
-        return {}
+# Another process that makes the same folder: argv is how long it takes, and a log it writes a line to.
+MAKER = """
+import sys, time
+from hwkit.runners._made import ensure
+def slow(folder):
+    with open(sys.argv[2], "a") as f:
+        f.write("made\\n")
+    (folder / "half").touch()
+    time.sleep(float(sys.argv[1]))
+    return {"part": "1.0"}
+ensure("thing", {"of": ["one"]}, slow)
+"""
 
-    child = multiprocessing.get_context("fork").Process(target=ensure, args=("thing", RECIPE, hang))
-    child.start()
+
+def maker(seconds: float, log: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", MAKER, str(seconds), str(log)])
+
+
+def test_a_killed_one_is_never_used_and_its_rest_is_swept(tmp_path: Path) -> None:
+    child = maker(60, tmp_path / "log")
     place = folder_for("thing", RECIPE)
-    for _ in range(500):
-        if list(place.parent.glob(f".{place.name}.*/link")):
+    for _ in range(2000):
+        if list(place.parent.glob(f".{place.name}.*/half")):
             break
         time.sleep(0.01)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
+    child.kill()
+    child.wait()
     assert made(place) is None
     assert list(place.parent.glob(f".{place.name}.*"))
     ensure("thing", RECIPE, fill)
@@ -102,20 +111,8 @@ def test_a_killed_one_is_never_used_and_its_rest_is_swept() -> None:
 
 def test_two_at_a_time_make_it_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
-
-    def slow(folder: Path) -> dict[str, str]:
-        with log.open("a") as f:
-            f.write("made\n")
-        time.sleep(0.2)
-        return fill(folder)
-
-    context = multiprocessing.get_context("fork")
-    children = [context.Process(target=ensure, args=("thing", RECIPE, slow)) for _ in range(3)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-    assert [c.exitcode for c in children] == [0, 0, 0]
+    children = [maker(0.5, log) for _ in range(3)]
+    assert [child.wait(60) for child in children] == [0, 0, 0]
     assert log.read_text() == "made\n"
 
 
