@@ -11,8 +11,7 @@ import click
 from hwkit.cli._common import emit, json_option
 
 # what each extra gives, and the distribution whose presence tells
-EXTRAS = {"torch": "torch", "tflite": "litert-torch", "onnxruntime": "onnxruntime", "tensorflow": "tensorflow",
-          "data": "mlxtend"}
+EXTRAS = {"torch": "torch", "tflite": "litert-torch", "onnxruntime": "onnxruntime", "tensorflow": "tensorflow"}
 
 
 def _extras() -> list[tuple[str, str, str]]:
