@@ -5,7 +5,6 @@ PYTHON ?= python3.11
 VENV := $(HERE)/.venv
 BIN := $(VENV)/bin
 APT := qemu-user gcc libc6-dev
-export HWKIT_CACHE ?= $(HERE)/.cache/hwkit
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: setup setup-dev demo test bench lint clean
@@ -47,4 +46,4 @@ lint: setup-dev
 	@cd $(HERE) && $(BIN)/ruff check . && $(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(HERE)/.cache $(HERE)/hwkit-out
+	rm -rf $(VENV) $(HERE)/hwkit-out

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from hwkit.describe import Frozen, load_json
-from hwkit.errors import BadInput
+from hwkit.errors import BadInput, NoSpace
 from hwkit.files import new_folder, sha256, write_json
 from hwkit.measurement import Measurement
 from hwkit.model import Model
@@ -163,8 +164,28 @@ class Backend(Protocol):
     def collect(self, build_dir: Path) -> Built: ...
 
 
+def require_replaceable(folder: Path) -> None:
+    """Raise BadInput unless an artifact may be written at `folder`.
+
+    It may where nothing is, where a folder is empty, or where an earlier artifact stands: anything else
+    there is the user's, and packing would replace it.
+    """
+    other = "choose another folder with -o DIR"
+    try:
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise BadInput(f"{folder} is not a folder; an artifact would replace it", other)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+            raise BadInput(f"{folder} holds files that are not an artifact's; they would be lost", other)
+        there = next(p for p in folder.absolute().parents if p.exists())
+        with tempfile.TemporaryDirectory(dir=there, prefix=f".{folder.name}."):
+            pass
+    except OSError as e:
+        raise NoSpace(f"cannot write at {str(folder)[:200]}: {e.strerror}", other) from None
+
+
 def pack(build_dir: Path, folder: Path, built: Built, **about: Any) -> Artifact:
-    """Copy what was built into `folder`, with its manifest: whole, or not at all."""
+    """Copy what was built into `folder`, with its manifest: whole, or not at all. See require_replaceable."""
+    require_replaceable(folder)
     with new_folder(folder) as scratch:
         for file in built.files:
             (scratch / file).parent.mkdir(parents=True, exist_ok=True)

@@ -27,10 +27,11 @@ from pydantic import Field
 from hwkit.describe import Frozen, Kind, Name, load
 from hwkit.errors import BadDescription
 from hwkit.measurement import QUANTITIES, Measurement, Unit
+from hwkit.target import names as target_names
 from hwkit.units import shown
 
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, strict=True)]      # strict: `true` is not one second
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 HINT = "see the budget section of the README"
 
 
@@ -174,4 +175,9 @@ def read(path: Path) -> Budget:
     budget = load(path, Budget, HINT)
     if not dict(_limits(budget)) and not any(dict(_limits(t)) for t in budget.target.values()):
         raise BadDescription(path, "", "sets no limit at all", HINT)
+    known = target_names()
+    for name in budget.target:
+        if name not in known:
+            raise BadDescription(path, f"target.{name}", f"no target has that name; known: {', '.join(known)}",
+                                 "hwkit list targets")
     return budget

@@ -107,7 +107,8 @@ def read_toml(path: Path, hint: str = "") -> dict[str, Any]:
     except FileNotFoundError:
         raise BadDescription(path, "", "no such file", hint) from None
     except (OSError, UnicodeDecodeError) as e:
-        raise BadDescription(path, "", f"cannot be read: {e}", hint) from None
+        why = e.strerror if isinstance(e, OSError) else "it is not text"
+        raise BadDescription(path, "", f"cannot be read: {why}", hint) from None
     except tomllib.TOMLDecodeError as e:
         raise BadDescription(path, "", f"not valid TOML: {e}", hint) from None
 
@@ -134,6 +135,8 @@ def load_json(path: Path, model: type[M], hint: str = "") -> M:
     """A JSON file as a frozen model. Raises BadDescription."""
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:      # ValueError: neither JSON nor text
-        raise BadDescription(path, "", f"cannot be read: {e}", hint) from None
+    except OSError as e:
+        raise BadDescription(path, "", f"cannot be read: {e.strerror}", hint) from None
+    except ValueError:
+        raise BadDescription(path, "", "is not JSON", hint) from None
     return validated(value, model, path, hint)

@@ -18,7 +18,8 @@ from hwkit.errors import NoSpace
 
 _UNWRITABLE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
                errno.EFBIG: "the file-size limit is reached", errno.EACCES: "no permission",
-               errno.EROFS: "the file system is read-only"}
+               errno.EROFS: "the file system is read-only", errno.EPERM: "not permitted",
+               errno.ENAMETOOLONG: "the name is too long", errno.ENOTDIR: "a part of the path is a file"}
 
 
 def unwritable(error: OSError) -> NoSpace | None:

@@ -56,7 +56,7 @@ def forked(function: Callable[[], Any], *, timeout_s: float, memory_bytes: int) 
 
 
 def _failed(how: str) -> dict[str, Any]:
-    return {"failure": told(JobFailed(how))}
+    return {"failure": told(JobFailed(how, "open it in Python by itself to see why"))}
 
 
 def _run_and_exit(function: Callable[[], Any], pipe: int, parent: int, memory_bytes: int) -> NoReturn:

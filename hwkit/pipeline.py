@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hwkit import backends, datasets, runners, sources
-from hwkit.artifact import Artifact, BuildPlan, Estimate, Problem, pack
+from hwkit.artifact import Artifact, BuildPlan, Estimate, Problem, pack, require_replaceable
 from hwkit.board import Board, board, boards_of
 from hwkit.budget import Budget
 from hwkit.data import cache_root
@@ -112,13 +112,15 @@ def check(wanted: Wanted, target_name: str, say: Say) -> Checked:
     with opened(wanted, say) as model:
         tool = backends.backend(chosen.backends[0])
         options = tool.options(wanted.options)
-        problems = (*_data_problems(model), *tool.check(model, chosen, options))
+        problems = (*_conflicts(model, wanted), *tool.check(model, chosen, options))
         return Checked(name=model.name, target=chosen.name, problems=problems,
                        estimate=tool.estimate(model, chosen, options))
 
 
-def _data_problems(model: Model) -> list[Problem]:
-    """Whether the data set it names has inputs of its shape."""
+def _conflicts(model: Model, wanted: Wanted) -> list[Problem]:
+    """A precision asked of a file that is taken as it is; a data set whose inputs have another shape."""
+    if model.format == "tflite" and "precision" in wanted.options:
+        return [Problem(message=f"{model.name} is a TFLite file and taken as it is; leave out --precision")]
     if model.dataset is None or model.data is not None:
         return []
     channels, height, width = datasets.info(model.dataset).shape
@@ -144,20 +146,23 @@ def _built(plan: BuildPlan, model: Model, say: Say) -> Path:
 
 
 def build(wanted: Wanted, target_name: str, out: Path | None, say: Say) -> Artifact:
-    """Compile for one target into a folder. Raises BadModel when the check finds a fatal problem."""
+    """Compile for one target into a folder. Raises BadInput when the check finds a fatal problem."""
     chosen = target(target_name)
+    if out:
+        require_replaceable(out)
     with opened(wanted, say) as model:
         tool = backends.backend(chosen.backends[0])
         options = tool.options(wanted.options)
-        fatal = [p.message for p in (*_data_problems(model), *tool.check(model, chosen, options)) if p.fatal]
+        fatal = [p.message for p in (*_conflicts(model, wanted), *tool.check(model, chosen, options)) if p.fatal]
         if fatal:
             raise BadInput(f"{model.name} cannot be deployed on {chosen.name}: {'; '.join(fatal)}",
                            f"hwkit check --target {chosen.name} {wanted.model}")
         folder = _built(tool.plan(model, chosen, options), model, say)
         built = tool.collect(folder)
-        place = out or OUT / f"{model.name.replace('@', '-')}-{chosen.name}-{options.precision}"
+        precision = "as-given" if model.format == "tflite" else options.precision
+        place = out or OUT / f"{model.name.replace('@', '-')}-{chosen.name}-{precision}"
         return pack(folder, place, built, name=model.name, target=chosen.name, backend=chosen.backends[0],
-                    precision=options.precision, dataset=model.dataset, input_shape=model.input_shape,
+                    precision=precision, dataset=model.dataset, input_shape=model.input_shape,
                     parameters=model.parameters, history=model.history)
 
 

@@ -39,10 +39,11 @@ def _quantity(m: Measurement) -> tuple[str, ...]:
         many = m.kind == "measured" and len(m.samples) >= 10
         tail = (shown(m.percentile(90), m.unit), shown(m.percentile(99), m.unit)) if many else ("", "")
     interval = ""
-    if m.low is not None and m.high is not None and (m.low, m.high) != (m.value, m.value):
-        interval = f"{shown(m.low, m.unit)} .. {shown(m.high, m.unit)}"
-    n = m.n if m.n is not None else len(m.samples)
-    return m.quantity, value, *tail, interval, str(n), m.kind
+    if m.low is not None and m.high is not None:
+        low, high = shown(m.low, m.unit), shown(m.high, m.unit)
+        interval = f"{low} .. {high}" if low != high else ""
+    n = "" if m.kind == "estimated" else str(m.n if m.n is not None else len(m.samples))
+    return m.quantity, value, *tail, interval, n, m.kind
 
 
 def _verdict(v: Verdict) -> tuple[str, ...]:
@@ -61,7 +62,7 @@ def _operators(report: Report) -> Section:
     heavy = sorted(report.operators, key=lambda r: (r.cost or 0, r.macs or 0), reverse=True)
     rows: list[OperatorRow] = heavy[:TOP_OPERATORS]
     unit, kind = report.operator_unit, report.operator_kind
-    head = f"cost ({kind})" if kind else "cost"
+    head = f"{unit}, all runs ({kind})" if kind else "cost"
     body = [(f"{r.stage}/{r.index}", r.name, "x".join(map(str, r.output_shape)), str(r.repeat), r.delegate or "-",
              f"{r.macs * r.repeat:,}" if r.macs is not None else "-", f"{r.weight_bytes:,}",
              "-" if r.cost is None else shown(r.cost, unit), "" if r.share is None else f"{100 * r.share:.1f} %")
@@ -75,8 +76,8 @@ def _operators(report: Report) -> Section:
                      f"{sum(r.weight_bytes for r in rest):,}", shown(cost, unit) if unit else "-",
                      f"{100 * share:.1f} %" if share else ""))
     return Section("Operators, heaviest first (all in the JSON)",
-                   ("operator", "kind", "output", "runs", "delegate", "MACs", "weight bytes", head, "share"),
-                   tuple(body), (3, 5, 6, 7, 8))
+                   ("operator", "kind", "output", "runs", "delegate", "MACs, all runs", "weight bytes", head,
+                    "of the sum"), tuple(body), (3, 5, 6, 7, 8))
 
 
 def sections(report: Report) -> list[Section]:

@@ -108,8 +108,10 @@ def _from_npz(path: Path, shape: tuple[int, ...], calibration: int) -> Samples:
     calibrating, images = (_checked(path, key, arrays[key], shape) for key in KEYS[:2])
     labels = _labels(path, arrays["labels"], len(images)) if "labels" in arrays else None
     picked = _pick(calibrating, calibration)
+    whole = arrays["images"].dtype
+    note = "" if whole.kind == "f" else f"; given as {whole}, used as they are: scale them as in training"
     return Samples(picked, images, labels,
-                   f"{path.name}: {len(picked)} inputs to calibrate, {len(images)} to compare")
+                   f"{path.name}: {len(picked)} inputs to calibrate, {len(images)} to compare{note}")
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -147,4 +149,6 @@ def _labels(path: Path, array: NDArray[np.float32], images: int) -> NDArray[np.i
 
     if array.dtype.kind not in "iu" or array.shape != (images,):
         raise BadInput(f"{path}: 'labels' has {array.dtype} of shape {array.shape}, not {images} integers", NEEDED)
+    if array.size and array.min() < 0:
+        raise BadInput(f"{path}: 'labels' holds {array.min()}; classes count from 0", NEEDED)
     return array.astype(np.int64)

@@ -91,6 +91,8 @@ def test_the_heaviest_operator_is_named() -> None:
     ("[accuracy]\nfloor = 88", "accuracy.floor: input should be less than or equal to 1"),
     ("[latency\n", "not valid TOML"),
     ("", "sets no limit at all"),
+    ("[latency]\nmedian_s = true", "latency.median_s: input should be a valid number"),
+    ("[target.rpi9.latency]\nmedian_s = 1.0", "target.rpi9: no target has that name"),
     ("unmeasured = 'ignore'", "sets no limit at all"),
 ])
 def test_a_wrong_file_is_one_line_with_the_key(tmp_path: Path, text: str, expected: str) -> None:

@@ -8,12 +8,13 @@ import pytest
 
 from tests.readme import README, Command, commands, run, weights_table
 
+PREFIXED = re.compile(r"\b[nµmkMG](s|B)\b")      # how large a number is may change, its unit may not
 NUMBER = re.compile(r"[-+]?\d[\d,.]*(?:e[-+]?\d+)?")
 
 
 def shape(text: str) -> list[str]:
     """The words of an output without its numbers: what may not change from machine to machine."""
-    words = [NUMBER.sub("#", line).split() for line in text.splitlines()]
+    words = [PREFIXED.sub(r"\1", NUMBER.sub("#", line)).split() for line in text.splitlines()]
     return [" ".join(w for w in line if re.search(r"[A-Za-z]", w)) for line in words if any(line)]
 
 

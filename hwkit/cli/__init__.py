@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from hwkit import __version__
-from hwkit.errors import HwkitError
+from hwkit.errors import BadInput, HwkitError
 
 EPILOG = ("Exit codes: 0 fine; 1 over budget or a check failed; 2 a wrong word, file or model; "
           "3 a tool is missing; 4 a board or a child process failed; 130 interrupted.")
@@ -67,11 +67,8 @@ def main() -> None:
         click.echo("hwkit: interrupted; what was there before is untouched", err=True)
         code = 130
     except click.ClickException as e:
-        text = " ".join(e.format_message().split())
         where = getattr(e, "ctx", None)
-        hint = f"{where.command_path} --help" if where else "hwkit --help"
-        click.echo(f"hwkit: {text} -> {hint}", err=True)
-        code = 2
+        code = _tell(BadInput(e.format_message(), f"{where.command_path} --help" if where else "hwkit --help"))
     except BrokenPipeError:
         sys.stderr.close()
         code = 0

@@ -140,9 +140,13 @@ def emit(value: BaseModel | Any, as_json: bool, drawn: Any) -> None:
     from rich.console import Console
 
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH_WHEN_PIPED)
-    console.print(drawn)
+    if console.is_terminal:
+        console.print(drawn)
+        return
+    plain = Console(width=WIDTH_WHEN_PIPED)
+    with plain.capture() as captured:
+        plain.print(drawn)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def drawn_table(section: Section) -> Any:

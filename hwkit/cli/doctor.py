@@ -13,6 +13,8 @@ from hwkit.cli._common import emit, json_option
 # what each extra gives, and the distribution whose presence tells
 EXTRAS = {"torch": "torch", "tflite": "litert-torch", "onnxruntime": "onnxruntime", "tensorflow": "tensorflow"}
 
+NEEDED = ("torch", "tflite")      # without these nothing can be deployed
+
 
 def _extras() -> list[tuple[str, str, str]]:
     rows = []
@@ -20,7 +22,8 @@ def _extras() -> list[tuple[str, str, str]]:
         try:
             rows.append((f"extra {extra}", "ok", f"{distribution} {importlib.metadata.version(distribution)}"))
         except importlib.metadata.PackageNotFoundError:
-            rows.append((f"extra {extra}", "missing", f'pip install "hwkit[{extra}]"'))
+            state = "missing" if extra in NEEDED else "optional"
+            rows.append((f"extra {extra}", state, f'pip install "hwkit[{extra}]"'))
     return rows
 
 
@@ -32,7 +35,7 @@ def _boards() -> list[tuple[str, str, str]]:
     for chosen in map(board, names()):
         problems = runners.runner(chosen.runner).missing(chosen)
         fatal = [p.message for p in problems if p.fatal]
-        rows.append((f"board {chosen.name}", "missing" if fatal else "ok",
+        rows.append((f"board {chosen.name}", "not made" if fatal else "ok",
                      "; ".join(fatal) + f" -> hwkit board make {chosen.name}" if fatal
                      else "; ".join(p.message for p in problems) or chosen.description))
     return rows
@@ -41,7 +44,7 @@ def _boards() -> list[tuple[str, str, str]]:
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """Check this machine: Python, extras, boards, free disk. Exit 3 when something is missing."""
+    """Check this machine: Python, extras, boards, free disk. Exit 3 when something needed is missing."""
     from hwkit import __version__
     from hwkit.cli._common import drawn_table
     from hwkit.data import cache_root, data_root

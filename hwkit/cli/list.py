@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from hwkit.cli._common import emit, json_option
+from hwkit.errors import UnknownName
 
 NOUNS = ("targets", "boards", "backends", "passes", "networks", "datasets", "runners")
 
@@ -41,13 +42,15 @@ def _weights(network: str) -> str:
 
 
 @click.command()
-@click.argument("noun", type=click.Choice(NOUNS))
+@click.argument("noun", metavar=f"{{{'|'.join(NOUNS)}}}")
 @json_option
 def command(noun: str, as_json: bool) -> None:
     """List targets, boards, backends, passes, networks, datasets or runners."""
     from hwkit.cli._common import drawn_table
     from hwkit.render import Section
 
+    if noun not in NOUNS:
+        raise UnknownName("noun to list", noun, NOUNS, "hwkit list --help")
     rows = _rows(noun)
     emit([{"name": n, "about": a} for n, a in rows], as_json,
          drawn_table(Section("", (noun, "about"), tuple(rows))) if rows else f"no {noun} yet")

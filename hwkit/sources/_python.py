@@ -10,9 +10,9 @@ from hwkit.errors import BadModel
 
 
 def callables(path: Path) -> list[str]:
-    """Names of the functions and classes at the top of the file, in order. Raises BadModel."""
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return [node.name for node in _parsed(path).body if isinstance(node, kinds)]
+    """Names of the functions, then of the classes, at the top of the file. Raises BadModel."""
+    body = _parsed(path).body
+    return [node.name for kind in (ast.FunctionDef, ast.ClassDef) for node in body if isinstance(node, kind)]
 
 
 def names(path: Path) -> set[str] | None:

@@ -62,7 +62,7 @@ def hwkit(*words: str, cwd: Path, code: int) -> subprocess.CompletedProcess[str]
     (["run", "nowhere"], 2, "is not an artifact"),
     (["report", "nowhere"], 2, "no report here"),
     (["report"], 2, "name at least one"),
-    (["list", "target"], 2, "is not one of"),
+    (["list", "target"], 2, "nearest: targets"),
     (["board", "make", "qemu-rpi6"], 2, "no board named 'qemu-rpi6'; nearest: qemu-rpi"),
 ])
 def test_wrong_words(words: list[str], code: int, expected: str, tmp_path: Path) -> None:
@@ -126,10 +126,10 @@ def test_a_made_up_target_is_one_folder(tmp_path: Path) -> None:
 
 
 def test_json_tells_the_error_too(tmp_path: Path) -> None:
-    done = hwkit("report", "nowhere", "--json", cwd=tmp_path, code=2)
-    told = json.loads(done.stdout)["error"]
-    assert told["exit_code"] == 2
-    assert told["hint"]
+    for words in (["report", "nowhere"], ["check", "--target", "rpi4"], ["deply"]):
+        told = json.loads(hwkit(*words, "--json", cwd=tmp_path, code=2).stdout)["error"]
+        assert told["exit_code"] == 2
+        assert told["hint"]
 
 
 def test_help_needs_no_heavy_library() -> None:

@@ -21,6 +21,17 @@ SAY_EVERY_S = 2.0
 # Largest error over the largest trained output that float32 kernels may add by summing in another order.
 F32_TOLERANCE = 1e-3
 
+# What each figure was taken from. The board repeats some of these inputs and must give the same outputs.
+SOURCES = {
+    "max_error": "the artifact's files executed on the build machine against {reference}, {n} inputs; "
+                 "in units of the outputs",
+    "rms_error": "of the same outputs; 1 would be as large as the outputs themselves",
+    "agreement": "same largest output as {reference}, on the same {n} inputs",
+    "accuracy_float": "{reference} on the build machine, {n} labelled inputs",
+    "accuracy": "the artifact's files executed on the build machine, the same {n} labelled inputs; "
+                "what the board itself repeats of them is under Checks",
+}
+
 
 def outputs(network: Callable[[Floats], Floats], inputs: Floats, what: str, say: Say) -> Floats:
     """(n, *output) of a network that takes one input (1, *shape) at a time."""
@@ -72,6 +83,7 @@ class Agreement:
 
         def measured(quantity: str, value: float) -> Measurement:
             return Measurement(quantity=quantity, unit="1", kind="measured", samples=(value,), n=n,
+                               source=SOURCES[quantity].format(n=n, reference=self.reference),
                                conditions={**conditions, "reference": self.reference})
 
         found = [measured("max_error", self.largest), measured("rms_error", self.relative_rms)]

@@ -19,6 +19,7 @@ from hwkit.backends.tflite.arena import arena
 from hwkit.backends.tflite.chain import Chain, Part, to_float
 from hwkit.backends.tflite.operators import is_constant_cast, operators, partitions
 from hwkit.backends.tflite.options import Options
+from hwkit.errors import BadInput
 from hwkit.files import write
 from hwkit.jobs import Say
 from hwkit.measurement import Measurement
@@ -62,6 +63,7 @@ def finish(deployed: Deployed, options: Options, folder: Path, say: Say) -> Buil
     findings += _graph_findings(models, chain, listed)
     raw = outputs(lambda one: chain.raw(chain.quantized(one)), deployed.inputs, "the deployed network", say)
     real = to_float(raw, chain.last)
+    _check_labels(deployed)
     agreement = Agreement(deployed.expected, real, deployed.labels, deployed.reference)
     findings.append(agreement.finding(deployed.exact))
     findings.append(Finding(name="inputs", ok=None, text=deployed.source))
@@ -70,6 +72,14 @@ def finish(deployed: Deployed, options: Options, folder: Path, say: Say) -> Buil
     figures = _sizes(deployed, models) + agreement.figures({"host": "build machine", "inputs": deployed.source})
     return Built(files=tuple(files), stages=tuple(stages), operators=tuple(listed), findings=tuple(findings),
                  figures=tuple(figures), details=_details(deployed, models, chain))
+
+
+def _check_labels(deployed: Deployed) -> None:
+    """Raise BadInput for a label that no output of the network stands for."""
+    classes = deployed.expected.shape[-1]
+    if deployed.labels is not None and deployed.labels.max(initial=0) >= classes:
+        raise BadInput(f"'labels' goes up to {deployed.labels.max()}, the network has {classes} outputs",
+                       "labels count from 0: give the inputs this network was trained for")
 
 
 def _write_stages(deployed: Deployed, folder: Path) -> list[StageFile]:
@@ -135,8 +145,9 @@ def _sizes(deployed: Deployed, models: Sequence[Any]) -> list[Measurement]:
     weights = sum(flat.weight_bytes(model) for model in models)
     return [
         Measurement(quantity="flash", unit="bytes", kind="measured", samples=(float(flash),),
-                    conditions={"files": len(deployed.parts)}),
-        Measurement(quantity="weights", unit="bytes", kind="measured", samples=(float(weights),)),
+                    source=f"size of the {len(deployed.parts)} files to be stored on the device"),
+        Measurement(quantity="weights", unit="bytes", kind="measured", samples=(float(weights),),
+                    source="constant tensors inside those files, counted"),
         arena(models),
     ]
 
