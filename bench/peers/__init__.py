@@ -28,9 +28,10 @@ RUBBISH = 0.3     # RMS error over the outputs' RMS from which on a faster artif
 # Why a peer may be ahead, for what is known; keyed by network and peer.
 WHY = {
     ("resnet8", "ncnn"):
-        "ncnn has int8 Winograd kernels for 3x3 stride-1 convolutions, three quarters of this "
-        "network's multiplications; XNNPACK multiplies directly, and without dot products its kernel does at most "
-        "16 int8 multiply-adds in 3 instructions. Compare with dot products: python -m bench.peers qemu-rpi5",
+        "ncnn has int8 Winograd kernels for 3x3 stride-1 convolutions, three quarters of this network's "
+        "multiplications: see its row with Winograd switched off. XNNPACK multiplies directly, and without dot "
+        "products its kernel does at most 16 int8 multiply-adds in 3 instructions. With dot products ncnn does "
+        "without Winograd too, and hwkit is ahead: python -m bench.peers qemu-rpi5",
 }
 
 
@@ -58,18 +59,22 @@ def figures(board_name: str = BOARD) -> list[Line]:
 def _verdict(name: str, counts: Sequence[Count], cpu: str) -> Line:
     ours = next(c for c in counts if c.runtime == OURS and c.default)
     assert ours.instructions is not None
-    fit = [c for c in counts if c.runtime != OURS and c.precision == "int8" and c.instructions is not None
+    fit = [c for c in counts if c.runtime != OURS and c.instructions is not None
            and c.error is not None and c.error < RUBBISH]
-    if not fit:
+    integer = [c for c in fit if c.precision == "int8"]
+    if not integer:
         return Line(f"{name}: int8 instructions", shown(ours.instructions, "instructions"), "", "simulated",
                     "for information", "no peer could be run")
-    best = min(fit, key=lambda c: c.instructions or 0)
+    best, fewest = (min(some, key=lambda c: c.instructions or 0) for some in (integer, fit))
     assert best.instructions is not None
+    assert fewest.instructions is not None
     ratio = ours.instructions / best.instructions
     why = f"best peer: {best.runtime}, {shown(best.instructions, 'instructions')} ({best.how})"
     if ratio > 1:
         known = WHY.get((name, best.runtime))
         why += f". {known or 'Not explained yet: see the operators in the report'}"
+    if fewest.precision != "int8" and fewest.instructions < ours.instructions:
+        why += f". {fewest.runtime} in {fewest.precision} needs {shown(fewest.instructions, 'instructions')}"
     return Line(f"{name}: int8 instructions on {cpu} over the best peer's",
                 f"{ratio:.2f} ({shown(ours.instructions, 'instructions')})", "1.00", "simulated",
                 "ok" if ratio <= 1 else "behind, see why" if (name, best.runtime) in WHY else "missed", why)
@@ -85,11 +90,16 @@ def _print(network: given.Given, counts: Sequence[Count], cpu: str) -> None:
                   caption_justify="left")
     for count in sorted(counts, key=lambda c: (c.precision, c.instructions or float("inf"))):
         if count.instructions is None:
-            table.add_row(count.runtime, count.precision, "-", "", "", f"{count.how}: {count.failure}")
+            table.add_row(_named(count.runtime), count.precision, "-", "", "", f"{count.how}: {count.failure}")
             continue
         ratio = f"{ours.instructions / count.instructions:.2f} x" if count is not ours else ""
         assert count.error is not None
         wrong = " (wrong)" if count.error >= RUBBISH else ""
-        table.add_row(count.runtime, count.precision, shown(count.instructions, "instructions"), ratio,
+        table.add_row(_named(count.runtime), count.precision, shown(count.instructions, "instructions"), ratio,
                       f"{count.error:.2g}{wrong}", count.how)
     console().print(table)
+
+
+def _named(runtime: str) -> str:
+    """With its version."""
+    return f"{runtime} {tools.VERSIONS.get(runtime, tools.OURS)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,13 +23,18 @@ IREE = ("--iree-hal-target-device=local", "--iree-hal-local-target-device-backen
 
 @dataclass(frozen=True)
 class Built:
-    """One artifact. model: what the runtime is given, None when it could not be made for the reason `failure`."""
+    """One artifact.
+
+    model     what the runtime is given, None when it could not be made for the reason `failure`
+    payload   the class in guest.py that runs it, when it is not the runtime's own
+    """
 
     runtime: str
     precision: Precision
     how: str
     model: Path | None
     failure: str = ""
+    payload: str = ""
 
 
 def artifacts(network: Given, host: Path, cpu: str) -> Iterator[Built]:
@@ -114,6 +119,8 @@ def _ncnn(network: Given, host: Path) -> Iterator[Built]:
 
     yield _made("ncnn", "f32", "from TorchScript by pnnx", model, convert, ".param")
     result = network.folder / f"{network.name}-int8.ncnn"
-    yield _made("ncnn", "int8", "in ncnn2int8's form, ranges as seen", result,
-                lambda: tools.host_run(host, [*_script("host_ncnn"), str(model), "calibration.npy", str(result)],
-                                       cwd=network.folder, what=f"quantising {network.name} for ncnn"), ".param")
+    made = _made("ncnn", "int8", "in ncnn2int8's form, ranges as seen", result,
+                 lambda: tools.host_run(host, [*_script("host_ncnn"), str(model), "calibration.npy", str(result)],
+                                        cwd=network.folder, what=f"quantising {network.name} for ncnn"), ".param")
+    yield made
+    yield replace(made, how="the same file, Winograd switched off", payload="ncnn-direct")

@@ -61,8 +61,8 @@ def count(network: Given, artifact: Built, sites: Mapping[str, Path], cpu: str) 
     work.mkdir()
     np.save(work / "inputs.npy", network.images)
     shutil.copy(PAYLOAD, work / "payload.py")
-    program = ["python", "payload.py", artifact.runtime, str(artifact.model), "inputs.npy", "outputs.npy",
-               str(COUNTED)]
+    program = ["python", "payload.py", artifact.payload or artifact.runtime, str(artifact.model), "inputs.npy",
+               "outputs.npy", str(COUNTED)]
     try:
         done = _guest.run_guest(cpu, program, sites=[sites[artifact.runtime]], cwd=work, timeout_s=TIMEOUT_S,
                                 what=f"{network.name} on {artifact.runtime}", marks_file=work / "marks")

@@ -43,11 +43,14 @@ class OnnxRuntime:
 
 
 class Ncnn:
+    winograd = True
+
     def __init__(self, model, example):
         import ncnn
         self.ncnn, self.net = ncnn, ncnn.Net()
         self.net.opt.num_threads = 1
         self.net.opt.use_vulkan_compute = False
+        self.net.opt.use_winograd_convolution = self.winograd
         self.net.load_param(model + ".param")
         self.net.load_model(model + ".bin")
         self.source, self.sink = self.net.input_names()[0], self.net.output_names()[0]
@@ -62,6 +65,10 @@ class Ncnn:
 
     def output(self):
         return np.array(self.result)
+
+
+class NcnnDirect(Ncnn):
+    winograd = False
 
 
 class Mnn:
@@ -106,7 +113,7 @@ class Iree:
         return np.array(self.result.to_host())
 
 
-RUNTIMES = {"onnxruntime": OnnxRuntime, "ncnn": Ncnn, "MNN": Mnn, "IREE": Iree}
+RUNTIMES = {"onnxruntime": OnnxRuntime, "ncnn": Ncnn, "ncnn-direct": NcnnDirect, "MNN": Mnn, "IREE": Iree}
 
 
 def nothing():

@@ -14,6 +14,7 @@ from hwkit.runners._made import Recipe, ensure
 
 NUMPY = "numpy==2.4.6"
 VERSIONS = {"onnxruntime": "1.32.0", "ncnn": "1.0.20261020", "MNN": "3.6.1", "IREE": "3.13.0"}
+OURS = next(w for w in _userland.TFLITE if "litert" in w).partition("==")[2]
 HOST = (f"onnxruntime=={VERSIONS['onnxruntime']}", f"ncnn=={VERSIONS['ncnn']}", f"MNN=={VERSIONS['MNN']}",
         f"iree-base-compiler=={VERSIONS['IREE']}", "onnx==1.21.0", "sympy==1.14.0", NUMPY)
 HOST_ALONE = ("pnnx==20261020",)     # a program; its wheel asks for torch only for its Python wrapper
