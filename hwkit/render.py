@@ -62,7 +62,7 @@ def _operators(report: Report) -> Section:
     heavy = sorted(report.operators, key=lambda r: (r.cost or 0, r.macs or 0), reverse=True)
     rows: list[OperatorRow] = heavy[:TOP_OPERATORS]
     unit, kind = report.operator_unit, report.operator_kind
-    head = f"{unit}, all runs ({kind})" if kind else "cost"
+    head = f"cost ({kind})" if kind else "cost"
     body = [(f"{r.stage}/{r.index}", r.name, "x".join(map(str, r.output_shape)), str(r.repeat), r.delegate or "-",
              f"{r.macs * r.repeat:,}" if r.macs is not None else "-", f"{r.weight_bytes:,}",
              "-" if r.cost is None else shown(r.cost, unit), "" if r.share is None else f"{100 * r.share:.1f} %")
@@ -75,9 +75,10 @@ def _operators(report: Report) -> Section:
         body.append((f"+{left} more", "", "", "", "", f"{sum((r.macs or 0) * r.repeat for r in rest):,}",
                      f"{sum(r.weight_bytes for r in rest):,}", shown(cost, unit) if unit else "-",
                      f"{100 * share:.1f} %" if share else ""))
-    return Section("Operators, heaviest first (all in the JSON)",
-                   ("operator", "kind", "output", "runs", "delegate", "MACs, all runs", "weight bytes", head,
-                    "of the sum"), tuple(body), (3, 5, 6, 7, 8))
+    what = {"s": "seconds"}.get(unit, unit or "cost")
+    return Section(f"Operators, heaviest first: MACs and {what} of all runs, shares of their sum (all in the JSON)",
+                   ("operator", "kind", "output", "runs", "delegate", "MACs", "weight bytes", head, "share"),
+                   tuple(body), (3, 5, 6, 7, 8))
 
 
 def sections(report: Report) -> list[Section]:
