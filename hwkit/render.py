@@ -76,9 +76,9 @@ def _operators(report: Report) -> Section:
                      f"{sum(r.weight_bytes for r in rest):,}", shown(cost, unit) if unit else "-",
                      f"{100 * share:.1f} %" if share else ""))
     what = {"s": "seconds"}.get(unit, unit or "cost")
-    return Section(f"Operators, heaviest first: MACs and {what} of all runs, shares of their sum (all in the JSON)",
-                   ("operator", "kind", "output", "runs", "delegate", "MACs", "weight bytes", head, "share"),
-                   tuple(body), (3, 5, 6, 7, 8))
+    title = f"Operators, heaviest first: MACs and {what} of all runs, shares of their sum (all in the JSON)"
+    columns = ("operator", "kind", "output", "runs", "delegate", "MACs", "weight bytes", head, "share")
+    return Section(title, columns, tuple(body), (3, 5, 6, 7, 8))
 
 
 def sections(report: Report) -> list[Section]:
