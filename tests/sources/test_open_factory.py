@@ -222,8 +222,10 @@ def test_what_cannot_be_deployed(name: str, says: str, outcomes: Outcomes) -> No
 
 def test_limits(limited: Outcomes) -> None:
     """A factory that loops, dies or eats memory costs its own child alone."""
-    assert refusal(limited["spins"]) == "opening net.py:spins: took longer than 5 s"
-    assert refusal(limited["crashes"]) == "opening net.py:crashes: crashed: it was ended by signal SIGABRT"
+    next_step = " -> open it in Python by itself to see why"
+    assert refusal(limited["spins"]) == "opening net.py:spins: took longer than 5 s" + next_step
+    assert refusal(limited["crashes"]) == \
+        "opening net.py:crashes: crashed: it was ended by signal SIGABRT" + next_step
     assert refusal(limited["hogs"]) == "opening net.py:hogs: ran out of memory"
     assert all(isinstance(limited[name], JobFailed) for name in ("spins", "crashes", "hogs"))
 
