@@ -8,11 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 
-def names(package: ModuleType) -> list[str]:
-    """Public module names of a package, sorted, with '-' for '_' never applied: the name is the file's."""
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
-
-
 def about(package: ModuleType) -> list[tuple[str, str]]:
     """(name, first line of its docstring) of each module, read without importing it."""
     found = []

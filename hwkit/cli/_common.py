@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from hwkit.pipeline import Wanted
-    from hwkit.render import Section
     from hwkit.runners import Request
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -147,9 +146,3 @@ def emit(value: BaseModel | Any, as_json: bool, drawn: Any) -> None:
     with plain.capture() as captured:
         plain.print(drawn)
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
-
-
-def drawn_table(section: Section) -> Any:
-    from hwkit.render import table
-
-    return table(section)

@@ -18,8 +18,7 @@ from hwkit.cli._common import emit, json_option, model_options, out_option, prog
 def command(targets: tuple[str, ...], out: Path | None, as_json: bool, data: Path | None, **model: Any) -> None:
     """Compile MODEL for each target into a folder, checked against the trained network; run nothing there."""
     from hwkit import pipeline
-    from hwkit.cli._common import drawn_table
-    from hwkit.render import MARK, Section
+    from hwkit.render import MARK, Section, table
 
     built = []
     for t in targets:
@@ -31,6 +30,6 @@ def command(targets: tuple[str, ...], out: Path | None, as_json: bool, data: Pat
         rows.append((a.manifest.target, "artifact", "", f"{a.folder} (digest {a.manifest.digest[:16]})"))
         rows += [(a.manifest.target, f.name, MARK[f.ok], f.text) for f in a.manifest.built.findings]
     emit([{"folder": str(a.folder), "manifest": a.manifest.model_dump(mode="json")} for a in built], as_json,
-         drawn_table(Section("", ("target", "check", "", "what was found"), tuple(rows))))
+         table(Section("", ("target", "check", "", "what was found"), tuple(rows))))
     if any(f.ok is False for a in built for f in a.manifest.built.findings):
         raise SystemExit(1)

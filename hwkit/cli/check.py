@@ -21,8 +21,7 @@ def command(targets: tuple[str, ...], as_json: bool, data: Path | None, **model:
     from rich.text import Text
 
     from hwkit import pipeline
-    from hwkit.cli._common import drawn_table
-    from hwkit.render import Section
+    from hwkit.render import Section, table
     from hwkit.units import shown
 
     with progress("check") as say:
@@ -33,7 +32,7 @@ def command(targets: tuple[str, ...], as_json: bool, data: Path | None, **model:
                  f"{shown(m.low or 0, m.unit)} .. {shown(m.high or 0, m.unit)}", m.kind, m.source)
                 for m in a.estimate.figures]
         columns = ("quantity", "value", "interval", "kind", "source")
-        drawn.append(drawn_table(Section(f"{a.name} on {a.target}", columns, tuple(rows), (1, 2))))
+        drawn.append(table(Section(f"{a.name} on {a.target}", columns, tuple(rows), (1, 2))))
         drawn += [Text(f"no estimate: {r}", style="yellow") for r in a.estimate.refused]
         drawn += [Text(("cannot be deployed: " if p.fatal else "note: ") + p.message,
                        style="bold red" if p.fatal else "yellow") for p in a.problems]

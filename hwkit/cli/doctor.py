@@ -46,9 +46,8 @@ def _boards() -> list[tuple[str, str, str]]:
 def command(as_json: bool) -> None:
     """Check this machine: Python, extras, boards, free disk. Exit 3 when something needed is missing."""
     from hwkit import __version__
-    from hwkit.cli._common import drawn_table
     from hwkit.data import cache_root, data_root
-    from hwkit.render import Section
+    from hwkit.render import Section, table
     from hwkit.units import shown
 
     place = cache_root()
@@ -59,5 +58,5 @@ def command(as_json: bool) -> None:
             ("free disk", "ok", f"{shown(shutil.disk_usage(place).free, 'bytes')} for {cache_root()}"),
             *_extras(), *_boards()]
     emit([{"what": w, "state": s, "detail": d} for w, s, d in rows], as_json,
-         drawn_table(Section("", ("what", "", "detail"), tuple(rows))))
+         table(Section("", ("what", "", "detail"), tuple(rows))))
     raise SystemExit(3 if any(s == "missing" for _, s, _ in rows) else 0)

@@ -46,11 +46,10 @@ def _weights(network: str) -> str:
 @json_option
 def command(noun: str, as_json: bool) -> None:
     """List targets, boards, backends, passes, networks, datasets or runners."""
-    from hwkit.cli._common import drawn_table
-    from hwkit.render import Section
+    from hwkit.render import Section, table
 
     if noun not in NOUNS:
         raise UnknownName("noun to list", noun, NOUNS, "hwkit list --help")
     rows = _rows(noun)
     emit([{"name": n, "about": a} for n, a in rows], as_json,
-         drawn_table(Section("", (noun, "about"), tuple(rows))) if rows else f"no {noun} yet")
+         table(Section("", (noun, "about"), tuple(rows))) if rows else f"no {noun} yet")

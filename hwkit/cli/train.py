@@ -44,9 +44,8 @@ def command(network: str, dataset: str | None, recipe_file: Path | None, seeds: 
     Choices are made on the validation split; the test split is read once per seed, after training.
     """
     from hwkit import zoo
-    from hwkit.cli._common import drawn_table
     from hwkit.errors import UnknownName
-    from hwkit.render import Section
+    from hwkit.render import Section, table
     from hwkit.train import Progress, save, train_seeds
     from hwkit.units import percent
 
@@ -68,5 +67,5 @@ def command(network: str, dataset: str | None, recipe_file: Path | None, seeds: 
             for r in result.seeds]
     rows.append(("mean ± sd", "", f"{percent(result.test_mean)} ± {100 * result.test_sd:.2f}", "", ""))
     emit({"weights": str(path), **result.model_dump(mode="json")}, as_json,
-         drawn_table(Section(f"{network} on {recipe.dataset}; seed {result.shipped_seed} kept in {path}",
+         table(Section(f"{network} on {recipe.dataset}; seed {result.shipped_seed} kept in {path}",
                              ("seed", "validation", "test", "epoch kept", "seconds"), tuple(rows), (1, 2, 3, 4))))
