@@ -1,0 +1,8 @@
+"""The integer reference: what an FPGA target must compute, in numpy, with every rounding and saturation written out.
+
+It is the golden model of the FPGA path. Torch, QONNX, the HLS kernel and the RTL are each compared with it, bit
+for bit.
+
+    arithmetic    shifts that round, saturation
+    separable     networks of depthwise-separable convolutions and neural-ODE blocks: what the on-chip engine runs
+"""
