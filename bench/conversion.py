@@ -101,7 +101,8 @@ def _bare_stages(network: Any, result: Path) -> None:
 
 
 def _hwkit(network: Any, folder: Path, *, stepped: bool) -> None:
-    from hwkit.backends.tflite import litert, program
+    from hwkit.backends.tflite import litert
+    from hwkit.nn import program
     from hwkit.sources._export import write_network
 
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The integer reference: what an FPGA target must compute, in numpy, with every rounding and saturation written out.
+"""The integer reference: what an FPGA must compute, in numpy, every rounding and saturation written out.
 
 It is the golden model of the FPGA path. Torch, QONNX, the HLS kernel and the RTL are each compared with it, bit
 for bit.

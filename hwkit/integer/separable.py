@@ -33,7 +33,7 @@ class Separable:
     """A 3x3 depthwise convolution (padding 1), requantised to UINT4, and a pointwise one, shifted.
 
     depthwise        (I, 3, 3) in [-8, 7]
-    depthwise_bias   (I,) added to the sum of nine products; holds 8 << shift (the zero point) and the rounding half
+    depthwise_bias   (I,) added to the nine products; holds 8 << shift (the zero point) and the rounding half
     depthwise_shift  (I,) >= 0
     pointwise        (O, I) in [-8, 7]
     pointwise_bias   (K, O): one row, or one a solver step where f depends on time; holds -8 times the sum of the

@@ -4,7 +4,7 @@ One subject a file, in the order data passes through:
 
     options, forecast              what one may choose; what is known before building
     convert                        the job, in a child process: calls everything below
-    program, litert                an exported program, folded; from torch to float32 .tflite
+    litert                         from torch to float32 .tflite
     rewrite, stem, slim            fewer instructions and fewer bytes for the same values
     integer                        int8: calibration, one scale for neighbouring stages
     taken                          a .tflite that is deployed as it is

@@ -16,18 +16,19 @@ import numpy as np
 import torch
 
 from hwkit.artifact import Built, Finding
-from hwkit.backends.tflite import integer, litert, program
+from hwkit.backends.tflite import integer, litert
 from hwkit.backends.tflite.agreement import Floats, outputs
 from hwkit.backends.tflite.chain import Part
 from hwkit.backends.tflite.deployed import Deployed, finish
 from hwkit.backends.tflite.options import Options
-from hwkit.backends.tflite.program import Program
 from hwkit.backends.tflite.rewrite import rewrite_for_integers
 from hwkit.backends.tflite.taken import taken
 from hwkit.errors import BadInput, BadModel
 from hwkit.jobs import Say
 from hwkit.model import Model
+from hwkit.nn import program
 from hwkit.nn.fold import Folded
+from hwkit.nn.program import Program
 from hwkit.samples import GIVE_DATA, Samples, samples
 
 FOLD_TOLERANCE = 1e-4   # of the largest output: float32 rounding through a deep network

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from hwkit.backends.tflite.options import Precision
-from hwkit.backends.tflite.program import Program
 from hwkit.backends.tflite.rewrite import rewrite
 from hwkit.backends.tflite.slim import slim
 from hwkit.errors import BadModel
+from hwkit.nn.program import Program
 
 IMAGE_RANK = 4   # (batch, channels, height, width): the only rank whose layout is changed
 

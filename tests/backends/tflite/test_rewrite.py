@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hwkit.backends.tflite import flat, integer, litert, operators, program, rewrite, slim, stem
+from hwkit.backends.tflite import flat, integer, litert, operators, rewrite, slim, stem
 from hwkit.backends.tflite.chain import Chain, Part
+from hwkit.nn import program
 from tests.backends.tflite import nets
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from hwkit.backends.tflite import flat, litert, program, sharing
+from hwkit.backends.tflite import flat, litert, sharing
 from hwkit.errors import BadModel
 from hwkit.model import Model
+from hwkit.nn import program
 from tests.backends.tflite import nets
 from tests.backends.tflite.conftest import Builds
 
