@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from hwkit.describe import Frozen, load_json
+from hwkit.describe import Frozen, Kind, load_json
 from hwkit.errors import BadInput, NoSpace
 from hwkit.files import new_folder, sha256, write_json
-from hwkit.measurement import Measurement
+from hwkit.measurement import Measurement, Resource
+from hwkit.memory import MemoryRow
 from hwkit.model import Model
 from hwkit.target import Target
 
@@ -42,12 +43,13 @@ class StageFile(Frozen):
 
 
 class Operator(Frozen):
-    """One operator of the compiled network, in order of execution.
+    """One operator of the compiled network, or one pass of an accelerator over it, in order of execution.
 
     stage    the stage file it belongs to; it runs `repeat` times an inference
     delegate which delegate runs it ("xnnpack"), or "" for the runtime's own reference kernel
     macs     multiply-accumulates of one execution; None where the notion does not apply
     file     a model of this operator alone, for per-operator profiling; None where it cannot be cut out
+    cost     of one execution, in Built.operator_unit, where the build itself tells; None where only a run does
     """
 
     index: int
@@ -60,6 +62,21 @@ class Operator(Frozen):
     macs: int | None = None
     weight_bytes: int = 0
     file: str | None = None
+    cost: float | None = None
+
+
+class ResourceRow(Frozen):
+    """What one part of an FPGA design takes of one resource. Of the whole design, Built.figures tells.
+
+    part   a module, or a layer of the network
+    used   count; None where the tool has no model of the part: shown as "not modelled", never as 0
+    """
+
+    part: str
+    resource: Resource
+    used: float | None
+    kind: Kind
+    source: str = ""
 
 
 class Finding(Frozen):
@@ -74,7 +91,11 @@ class Built(Frozen):
     """What a backend collected from its build folder.
 
     files         deployable files, relative to the build folder
-    figures       sizes and agreements known at build time (file bytes, weights, arena, accuracy)
+    figures       what is known at build time: file bytes, weights, arena, accuracy; of an FPGA design also its
+                  cycles, times, LUT, FF, DSP, BRAM_18K and URAM
+    resources     those five part by part, where the tools tell; the report sets the whole against the target
+    memory        where every buffer of an FPGA design lies (hwkit.memory.Placement.rows)
+    operator_unit, operator_kind   of the operators' `cost`: ("cycles", "simulated")
     """
 
     files: tuple[str, ...]
@@ -82,6 +103,10 @@ class Built(Frozen):
     operators: tuple[Operator, ...] = ()
     findings: tuple[Finding, ...] = ()
     figures: tuple[Measurement, ...] = ()
+    resources: tuple[ResourceRow, ...] = ()
+    memory: tuple[MemoryRow, ...] = ()
+    operator_unit: str = ""
+    operator_kind: str = ""
     tool_versions: dict[str, str] = {}
     details: dict[str, Any] = {}
 

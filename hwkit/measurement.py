@@ -5,17 +5,24 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import model_validator
 
 from hwkit.describe import Frozen, Kind
 
-Unit = Literal["s", "j", "w", "bytes", "instructions", "1"]
+Unit = Literal["s", "j", "w", "bytes", "instructions", "cycles", "1/s", "1"]
+Resource = Literal["LUT", "FF", "DSP", "BRAM_18K", "URAM"]        # of an FPGA, spelt as the tools' reports do
+RESOURCES: tuple[Resource, ...] = get_args(Resource)
 
 # Every quantity a report can hold: its unit and what it is. One name, one unit, everywhere.
 QUANTITIES: dict[str, tuple[Unit, str]] = {
-    "latency": ("s", "wall time of one inference on the device"),
+    "latency": ("s", "time of one inference on the device, end to end"),
+    "kernel_latency": ("s", "time of one inference inside the programmable logic alone"),
+    "transfer_latency": ("s", "time to move one inference's data between processor and programmable logic"),
+    "host_latency": ("s", "time of the layers before and after the programmable logic, on the board's processor"),
+    "throughput": ("1/s", "inferences in a second when the next one always waits"),
+    "cycles": ("cycles", "clock cycles of one inference inside the programmable logic"),
     "instructions": ("instructions", "machine instructions of one inference"),
     "energy": ("j", "energy of one inference above idle"),
     "idle_power": ("w", "power of the idle board"),
@@ -23,6 +30,15 @@ QUANTITIES: dict[str, tuple[Unit, str]] = {
     "weights": ("bytes", "constant tensors inside the deployed files, each shared one once"),
     "resident_weights": ("bytes", "memory the weights take when loaded, packed copies included"),
     "arena": ("bytes", "working memory for activations"),
+    "on_chip_bytes": ("bytes", "weights, biases and feature maps placed in memories of the chip"),
+    "off_chip_bytes": ("bytes", "weights, biases and feature maps of the accelerated layers outside the chip"),
+    "LUT": ("1", "look-up tables, those used as memory and as shift registers included"),
+    "FF": ("1", "flip-flops"),
+    "DSP": ("1", "DSP slices"),
+    "BRAM_18K": ("1", "halves of block RAM; a whole one counts as two"),
+    "URAM": ("1", "UltraRAM blocks"),
+    "lane_utilisation": ("1", "share of the multiplier lanes' cycles that do a multiplication the network needs"),
+    "logic_levels": ("1", "look-up tables in a row, at most, between two registers; carry chains not counted"),
     "peak_rss": ("bytes", "peak resident memory of the whole process"),
     "runtime_rss": ("bytes", "resident memory of the runtime before any model is loaded"),
     "accuracy_float": ("1", "share of test samples the trained network gets right"),
@@ -33,6 +49,13 @@ QUANTITIES: dict[str, tuple[Unit, str]] = {
 }
 
 BOOTSTRAP_RESAMPLES = 1000
+
+# What the vendor's tool may make of one unit that Yosys counts. LUT: Yosys knows neither LUT6_2 pairs nor ternary
+# adders, and keeping the hierarchy costs up to 5 %. FF: the vendor's tool copies registers with many loads and
+# turns chains of them into shift registers. The others are as a rule instantiated, and stay what they are.
+# These ranges are ours: no vendor tool was run on the same design.
+SYNTHESIS_RANGE: dict[Resource, tuple[float, float]] = {
+    "LUT": (0.75, 1.05), "FF": (0.9, 1.1), "DSP": (1.0, 1.0), "BRAM_18K": (1.0, 1.0), "URAM": (1.0, 1.0)}
 
 
 class Measurement(Frozen):
@@ -102,3 +125,18 @@ def sampled(quantity: str, unit: Unit, kind: Kind, samples: Sequence[float], **r
     low, high = median_interval(samples)
     return Measurement(quantity=quantity, unit=unit, kind=kind, samples=tuple(samples),
                        low=low, high=high, n=len(samples), **rest)
+
+
+def synthesised(resource: Resource, count: int, tool: str, across: tuple[float, float] | None = None,
+                **rest: Any) -> Measurement:
+    """A count that `tool` (its name and version) found by synthesising this very design.
+
+    It is "estimated": the vendor's tool, which makes what is loaded into the chip, will count differently.
+    The value is the count itself, the interval what the vendor's tool may make of it: `across` times the
+    count, SYNTHESIS_RANGE by default; `source` says that it was synthesised and by what.
+    """
+    least, most = across or SYNTHESIS_RANGE[resource]
+    return Measurement(quantity=resource, unit="1", kind="estimated", samples=(float(count),),
+                       low=float(math.floor(count * least)), high=float(math.ceil(count * most)),
+                       source=f"this design synthesised by {tool}; the interval is what the vendor's tool may "
+                              f"make of it ({least:g} to {most:g} of the count, assumed)", **rest)

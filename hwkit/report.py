@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from hwkit.artifact import Artifact, Finding
+from hwkit.artifact import Artifact, Finding, Operator
 from hwkit.board import Board
 from hwkit.budget import Budget, Verdict, judge, within
 from hwkit.describe import Frozen, load_json
@@ -83,15 +83,15 @@ class Reports(Frozen):
     reports: tuple[Report, ...]
 
 
-def _rows(artifact: Artifact, costs: Sequence[OperatorCost]) -> tuple[OperatorRow, ...]:
-    one = {c.index: c.value for c in costs}
-    operators = artifact.manifest.built.operators
+def _rows(operators: Sequence[Operator], costs: Sequence[OperatorCost]) -> tuple[OperatorRow, ...]:
+    """Costs from a run, else those the build itself knew."""
+    one = {c.index: c.value for c in costs} or {o.index: o.cost for o in operators if o.cost is not None}
     total = sum(one[o.index] * o.repeat for o in operators if o.index in one)
     rows = []
     for o in operators:
         cost = one[o.index] * o.repeat if o.index in one else None
         rows.append(OperatorRow(cost=cost, share=cost / total if cost is not None and total else None,
-                                **o.model_dump(exclude={"file"})))
+                                **o.model_dump(exclude={"file", "cost"})))
     return tuple(rows)
 
 
@@ -119,7 +119,9 @@ def assemble(artifact: Artifact, target: Target, board: Board | None, run: Run |
     """Join what was built, what a board said and the budget."""
     manifest = artifact.manifest
     built = manifest.built
-    rows = _rows(artifact, run.operator_costs if run else ())
+    costs = run.operator_costs if run else ()
+    told = run if run and costs else built
+    rows = _rows(built.operators, costs)
     taken = run.measurements if run else ()
     measurements = (*taken, *(m for m in built.figures if m.quantity not in {t.quantity for t in taken}))
     missing = dict(run.not_measured) if run else dict.fromkeys(("latency", "energy", "peak_rss"), why_not_run)
@@ -131,7 +133,7 @@ def assemble(artifact: Artifact, target: Target, board: Board | None, run: Run |
         board=board.name if board and run else None, board_description=board.description if board and run else "",
         backend=manifest.backend, precision=manifest.precision, digest=manifest.digest,
         measurements=measurements, not_measured=missing, operators=rows,
-        operator_unit=run.operator_unit if run else "", operator_kind=run.operator_kind if run else "",
+        operator_unit=told.operator_unit, operator_kind=told.operator_kind,
         findings=(*built.findings, *(run.findings if run else ())),
         verdicts=tuple(verdicts), within_budget=within(budget, verdicts) if budget else None,
         tool_versions={**built.tool_versions, **(run.tool_versions if run else {})}, reproduce=reproduce)

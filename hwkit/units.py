@@ -8,13 +8,18 @@ _DECIMAL = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "
 
 
 def shown(value: float, unit: str) -> str:
-    """`value` in `unit` ("s", "j", "w", "bytes", "instructions", "1") as short text.
+    """`value` in `unit` ("s", "j", "w", "bytes", "instructions", "cycles", "1/s", "1") as short text.
 
-    Bytes use decimal prefixes (1 kB = 1000 B); "1" is a plain number.
+    Bytes use decimal prefixes (1 kB = 1000 B); "1" is a plain number. Cycles, and whole counts up to a
+    million, keep every digit.
     """
+    if unit == "cycles" or (unit == "1" and abs(value) < 1e6 and value == int(value)):
+        return f"{value:,.0f}"
     if unit == "1":
         return f"{value:.4g}"
-    symbol = {"bytes": "B", "j": "J", "w": "W", "instructions": ""}.get(unit, unit)
+    if unit == "1/s" and abs(value) < 1:
+        return f"{value:.3g} /s"
+    symbol = {"bytes": "B", "j": "J", "w": "W", "instructions": "", "1/s": "/s"}.get(unit, unit)
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {symbol}".strip()
     whole = unit in ("bytes", "instructions")

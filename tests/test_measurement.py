@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hwkit.measurement import QUANTITIES, Measurement, median_interval, percentile, sampled
+from hwkit.measurement import (
+    QUANTITIES,
+    RESOURCES,
+    Measurement,
+    median_interval,
+    percentile,
+    sampled,
+    synthesised,
+)
+from hwkit.units import shown
 
 samples = st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=60)
 
@@ -66,3 +75,29 @@ def test_sampled_keeps_every_sample() -> None:
 
 def test_every_quantity_says_what_it_is() -> None:
     assert all(unit and text for unit, text in QUANTITIES.values())
+
+
+def test_a_synthesised_count_is_an_estimate_of_what_the_vendors_tool_makes() -> None:
+    m = synthesised("LUT", 21259, "Yosys 0.70", conditions={"flattened": True})
+    assert (m.value, m.kind) == (21259, "estimated")
+    assert (m.low, m.high) == (15944, 22322)          # 0.75 rounded down, 1.05 rounded up, by hand
+    assert "synthesised by Yosys 0.70" in m.source
+    assert m.conditions == {"flattened": True}
+    exact = synthesised("DSP", 1312, "Yosys 0.70")
+    assert (exact.low, exact.high) == (1312, 1312)
+    given = synthesised("URAM", 8, "Yosys 0.70", across=(0.5, 2.0))
+    assert (given.low, given.high) == (4, 16)
+
+
+def test_every_resource_is_a_quantity_spelt_as_the_tools_spell_it() -> None:
+    assert RESOURCES == ("LUT", "FF", "DSP", "BRAM_18K", "URAM")
+    assert all(QUANTITIES[r][0] == "1" for r in RESOURCES)
+
+
+@pytest.mark.parametrize(("value", "unit", "text"), [
+    (31148.0, "cycles", "31,148"), (81_931_000.0, "cycles", "81,931,000"), (6420.5, "1/s", "6.42 k/s"),
+    (0.5, "1/s", "0.5 /s"), (21259.0, "1", "21,259"), (0.9789, "1", "0.9789"), (0.0, "bytes", "0 B"),
+    (155.74e-6, "s", "156 µs"), (7.5e7, "1", "7.5e+07"), (float("inf"), "1", "inf"),
+])
+def test_numbers_as_people_read_them(value: float, unit: str, text: str) -> None:
+    assert shown(value, unit) == text
