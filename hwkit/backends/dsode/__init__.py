@@ -1,0 +1,1 @@
+"""The on-chip engine for depthwise-separable neural-ODE networks."""
