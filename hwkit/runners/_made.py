@@ -1,33 +1,15 @@
-"""Folders in the cache that are made from a recipe: whole or not at all, by one process at a time.
-
-A folder's name holds the digest of its recipe, so another recipe never finds it. A folder where files are
-missing or changed size is made again.
-"""
+"""What the runners make once and keep: folders below the cache's qemu-user/, see hwkit.made."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from hwkit import made as _made
 from hwkit.data import cache_root
-from hwkit.describe import Frozen
-from hwkit.files import locked, new_folder, write_json
+from hwkit.made import MADE, Recipe, made
 
-MADE = "made.json"
-Recipe = dict[str, list[str]]
-
-
-class Made(Frozen):
-    """Written last into a finished folder: what it was made from, and what it held then."""
-
-    recipe: Recipe
-    contents: dict[str, str] = {}      # e.g. Debian package -> version
-    files: int
-    total_bytes: int
+__all__ = ["MADE", "Recipe", "cache", "ensure", "folder_for", "made"]
 
 
 def cache() -> Path:
@@ -37,48 +19,9 @@ def cache() -> Path:
 
 def folder_for(kind: str, recipe: Recipe) -> Path:
     """The cache folder of a recipe: another recipe, another folder."""
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
-    return cache() / f"{kind}-{digest}"
-
-
-def _size(folder: Path) -> tuple[int, int]:
-    """Number of files and links below `folder` and their bytes, MADE and byte code left out."""
-    files = total = 0
-    waiting = [str(folder)]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    if entry.name != "__pycache__":
-                        waiting.append(entry.path)
-                elif entry.name != MADE:
-                    files += 1
-                    total += entry.stat(follow_symlinks=False).st_size
-    return files, total
-
-
-def made(folder: Path) -> Made | None:
-    """What `folder` says of itself when it is complete, else None. Milliseconds: sizes, not hashes."""
-    try:
-        told = Made.model_validate_json((folder / MADE).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return told if _size(folder) == (told.files, told.total_bytes) else None
+    return _made.folder_for(cache(), kind, recipe)
 
 
 def ensure(kind: str, recipe: Recipe, fill: Callable[[Path], dict[str, str]]) -> Path:
-    """The folder of a recipe, filled now unless a complete one is there. One process at a time makes it.
-
-    `fill` gets an empty folder and returns what to remember of its contents.
-    """
-    folder = folder_for(kind, recipe)
-    with locked(folder):
-        if made(folder) is None:
-            for left_over in folder.parent.glob(f".{folder.name}.*"):      # of a run that was killed
-                shutil.rmtree(left_over, ignore_errors=True)
-            with new_folder(folder) as scratch:
-                contents = fill(scratch)
-                files, total = _size(scratch)
-                write_json(scratch / MADE, Made(recipe=recipe, contents=contents, files=files,
-                                                total_bytes=total).model_dump())
-    return folder
+    """The folder of a recipe, filled now unless a complete one is there."""
+    return _made.ensure(folder_for(kind, recipe), recipe, fill)
