@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
 from hwkit.data import descriptions
-from hwkit.describe import Figure, Frozen, Interval, Name, NonEmpty, load_named
+from hwkit.describe import Figure, Frozen, Interval, Kind, Name, NonEmpty, load_named
+from hwkit.measurement import RESOURCES, Resource
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Bits = Annotated[int, Field(gt=0, multiple_of=8)]
 
 
 class Cpu(Frozen):
@@ -26,11 +34,88 @@ class Memories(Frozen):
     dram_bytes_per_s: Figure | None = None   # peak
 
 
+class Totals(Frozen):
+    """What there is of each resource on the whole chip, spelt as the tools' reports spell it."""
+
+    LUT: Figure
+    FF: Figure
+    DSP: Figure
+    BRAM_18K: Figure                         # halves of a block RAM of 36 kbit
+    URAM: Figure
+    LUTRAM: Figure                           # those of the LUTs that can be memory
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name).value
+            if value < 0 or value != int(value):
+                raise ValueError(f"{name} is a count: {value:g} is none")
+        return self
+
+
+class Usable(Frozen):
+    """The share of each resource a design may take and still be placed and routed at the clock."""
+
+    LUT: Share
+    FF: Share
+    DSP: Share
+    BRAM_18K: Share
+    URAM: Share
+    kind: Kind
+    source: NonEmpty
+
+
+class Power(Frozen):
+    """Coefficients of the energy model. Each is an interval: none is measured on the design itself.
+
+    static_w       of the whole chip, doing nothing
+    processor_w    of the processor and its memory, running
+    dsp_cycle_j    one DSP slice through one cycle in which it works
+    lut_cycle_j    one used LUT with its registers, wires and share of the clock, through one such cycle
+    bram_access_j, uram_access_j    one read or write of a BRAM_18K, of a URAM
+    """
+
+    static_w: Interval
+    processor_w: Interval
+    dsp_cycle_j: Interval
+    lut_cycle_j: Interval
+    bram_access_j: Interval
+    uram_access_j: Interval
+
+
+class Fpga(Frozen):
+    """The programmable logic and the way to it.
+
+    stream_bits        width of the AXI4-Stream each way between memory and kernel, a word a cycle
+    transfer_setup_s   to start one inference's transfers from the processor and to see that they ended
+    """
+
+    part: Name                               # as the vendor's tool names it
+    totals: Totals
+    usable: Usable
+    clock_hz: Figure
+    stream_bits: Bits
+    transfer_setup_s: Interval
+    power: Power | None = None
+
+    def total(self, resource: Resource) -> int:
+        """How many there are on the chip."""
+        return int(getattr(self.totals, resource).value)
+
+    def limit(self, resource: Resource) -> int:
+        """How many a design may take."""
+        return int(self.total(resource) * getattr(self.usable, resource))
+
+
 HINT = "the README shows a whole one under \"Add a target\""
 
 
 class Target(Frozen):
-    """A part and what a backend may use of it. Every figure carries its kind and its source."""
+    """A part and what a backend may use of it. Every figure carries its kind and its source.
+
+    backends     those that can compile for it; the first is taken unless another is asked for
+    precisions   as the backends' `precision` option names them
+    """
 
     name: Name
     description: NonEmpty
@@ -39,6 +124,12 @@ class Target(Frozen):
     precisions: tuple[Name, ...]
     cpu: Cpu | None = None
     memories: Memories
+    fpga: Fpga | None = None
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Resource -> how many there are; empty without programmable logic."""
+        return {r: float(self.fpga.total(r)) for r in RESOURCES} if self.fpga else {}
 
 
 def names() -> list[str]:

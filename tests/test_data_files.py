@@ -14,6 +14,7 @@ from hwkit import runners
 from hwkit import target as targets
 from hwkit.data import data_root
 from hwkit.errors import BadDescription, UnknownName
+from hwkit.measurement import RESOURCES
 from hwkit.runners import _guest
 
 MADE_UP = """
@@ -58,8 +59,44 @@ def test_every_published_or_assumed_figure_has_a_source_that_says_something() ->
 
 
 def test_the_expected_targets_and_boards_are_shipped() -> None:
-    assert {"host", "rpi3", "rpi4", "rpi5"} <= set(targets.names())
-    assert {"host", "qemu-rpi3", "qemu-rpi4", "qemu-rpi5"} <= set(boards.names())
+    assert {"host", "rpi3", "rpi4", "rpi5", "zcu104", "zcu104-ps"} <= set(targets.names())
+    assert {"host", "qemu-rpi3", "qemu-rpi4", "qemu-rpi5", "qemu-zcu104-ps"} <= set(boards.names())
+
+
+def test_programmable_logic_has_totals_limits_and_an_assumed_clock() -> None:
+    logic = targets.target("zcu104").fpga
+    assert logic is not None
+    assert {r: logic.total(r) for r in RESOURCES} == {
+        "LUT": 230_400, "FF": 460_800, "DSP": 1_728, "BRAM_18K": 624, "URAM": 96}
+    assert {r: logic.limit(r) for r in RESOURCES} == {         # rounded down: a part of a DSP is none
+        "LUT": 161_280, "FF": 230_400, "DSP": 1_382, "BRAM_18K": 499, "URAM": 76}
+    assert logic.totals.LUTRAM.value < logic.totals.LUT.value
+    assert logic.clock_hz.kind == "assumed"
+    assert targets.target("zcu104").totals["URAM"] == 96
+    assert targets.target("rpi4").totals == {}
+    assert logic.power is not None
+    for name in type(logic.power).model_fields:
+        interval = getattr(logic.power, name)
+        assert 0 < interval.low < interval.high, name
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ("LUT = 0.7", "LUT = 70", "fpga.usable.LUT: input should be less than or equal to 1"),
+    ("DSP = { value = 1_728", "DSP = { value = 1_728.5", "fpga.totals: value error, DSP is a count"),
+    ("URAM = 0.8", "URAMS = 0.8", "fpga.usable.URAMS: unknown key; did you mean 'URAM'?"),
+    ("stream_bits = 128", "stream_bits = 100", "fpga.stream_bits: input should be a multiple of 8"),
+])
+def test_wrong_programmable_logic_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str,
+                                              words: str) -> None:
+    text = (data_root() / "targets/zcu104/target.toml").read_text()
+    assert old in text
+    (tmp_path / "targets/mine").mkdir(parents=True)
+    (tmp_path / "targets/mine/target.toml").write_text(
+        text.replace('name = "zcu104"', 'name = "mine"').replace(old, new, 1))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadDescription) as caught:
+        targets.target("mine")
+    assert words in caught.value.line()
 
 
 def strings(path: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = {"host", "rpi3", "rpi4", "rpi5"}
+SHIPPED = {"host", "rpi3", "rpi4", "rpi5", "zcu104", "zcu104-ps"}
 
 
 def listed(argv: list[str], cwd: str) -> set[str]:
