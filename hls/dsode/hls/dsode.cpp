@@ -56,6 +56,8 @@ static void run(const Pass& pass, Word banks[2][WORDS]) {
     static Word centre[2][GROUPS];         // what the window stands on, being collected and complete
     static Inner inner[2][CHANNELS];       // the same of the inner values
 #pragma HLS AGGREGATE variable=lines compact=bit
+#pragma HLS AGGREGATE variable=columns compact=bit
+#pragma HLS AGGREGATE variable=centre compact=bit
 #pragma HLS ARRAY_PARTITION variable=lines dim=1 type=complete
 #pragma HLS BIND_STORAGE variable=lines type=ram_s2p impl=lutram
 #pragma HLS ARRAY_PARTITION variable=columns dim=0 type=complete
@@ -78,11 +80,14 @@ slots:
 // is written there.
 #pragma HLS DEPENDENCE variable=banks type=inter false
         LINES_DEPENDENCE                   // a word of `lines` comes back after a row, never sooner
+        SLOTS_TRIPCOUNT
         const bool fresh = pixel < pixels;
         const bool reads = group < pass.in_words;
         const bool gives = complete && group < pass.out_words;
 
         Word found[2];
+#pragma HLS AGGREGATE variable=found compact=bit
+#pragma HLS ARRAY_PARTITION variable=found dim=0 type=complete
         for (int bank = 0; bank < 2; bank++) {
 #pragma HLS UNROLL
             found[bank] = banks[bank][bank != pass.source ? (gives ? write : 0) : fresh && reads ? read : 0];
@@ -97,6 +102,8 @@ slots:
         const bool wanted = y >= 0 && (pass.stride == 1 || (y % 2 == 0 && x % 2 == 0));
         if (reads) {
             Word window[9];
+#pragma HLS AGGREGATE variable=window compact=bit
+#pragma HLS ARRAY_PARTITION variable=window dim=0 type=complete
             const Word column[3] = {lines[1][line + group], lines[0][line + group], found[pass.source]};
             for (int row = 0; row < 3; row++) {
 #pragma HLS UNROLL
@@ -149,34 +156,50 @@ slots:
     }
 }
 
+static const int PARTS = PE / BEAT;    // beats of a word
+
 static void load(hls::stream<Beat>& input, Word bank[WORDS]) {
 #pragma HLS INLINE off
+    Word word;
+#pragma HLS AGGREGATE variable=word compact=bit
+    int part = 0, address = 0;
 beats:
-    for (int k = 0; k < INPUT_WORDS * (PE / BEAT); k++) {
+    for (int k = 0; k < INPUT_WORDS * PARTS; k++) {
 #pragma HLS PIPELINE II=1
         const Beat beat = input.read();
         for (int lane = 0; lane < BEAT; lane++) {
 #pragma HLS UNROLL
-            bank[k / (PE / BEAT)].lane[k % (PE / BEAT) * BEAT + lane] = Value(beat.data.range(8 * lane + 7, 8 * lane));
+            word.lane[part * BEAT + lane] = Value(beat.data.range(8 * lane + 7, 8 * lane));
         }
+        if (part == PARTS - 1) {
+            bank[address++] = word;
+        }
+        part = part == PARTS - 1 ? 0 : part + 1;
     }
 }
 
 static void store(const Word bank[WORDS], hls::stream<Beat>& output) {
 #pragma HLS INLINE off
+    Word word;
+#pragma HLS AGGREGATE variable=word compact=bit
+    int part = 0, address = 0;
 beats:
-    for (int k = 0; k < OUTPUT_WORDS * (PE / BEAT); k++) {
+    for (int k = 0; k < OUTPUT_WORDS * PARTS; k++) {
 #pragma HLS PIPELINE II=1
+        if (part == 0) {
+            word = bank[address++];
+        }
         Beat beat;
         for (int lane = 0; lane < BEAT; lane++) {
 #pragma HLS UNROLL
-            const Value value = bank[k / (PE / BEAT)].lane[k % (PE / BEAT) * BEAT + lane];
+            const Value value = word.lane[part * BEAT + lane];
             beat.data.range(8 * lane + 7, 8 * lane) = value.range(7, 0);
         }
         beat.keep = -1;
         beat.strb = -1;
-        beat.last = k == OUTPUT_WORDS * (PE / BEAT) - 1;
+        beat.last = k == OUTPUT_WORDS * PARTS - 1;
         output.write(beat);
+        part = part == PARTS - 1 ? 0 : part + 1;
     }
 }
 
@@ -200,10 +223,10 @@ void dsode(hls::stream<Beat>& input, hls::stream<Beat>& output, int images) {
 #pragma HLS BIND_STORAGE variable=DEPTHWISE type=rom_1p impl=lutram
 #pragma HLS BIND_STORAGE variable=POINTWISE type=rom_1p impl=lutram
 
-image:
+each_image:
     for (int image = 0; image < images; image++) {
         load(input, banks[0]);
-    passes:
+    each_pass:
         for (int k = 0; k < PASSES; k++) {
             run(PROGRAM[k], banks);
         }

@@ -154,16 +154,17 @@ def vectors(network: IntegerNetwork, states: Ints, folder: Path) -> list[str]:
     return ["expected.bin", "states.bin"]
 
 
-def compile_testbench(folder: Path, program: Path, ap_int: Path | None = None) -> None:
-    """Compile what `emit` wrote into an executable.
+def compile_testbench(folder: Path, program: Path, ap_int: Path | None = None) -> str:
+    """Compile what `emit` wrote into an executable; returns the compiler's warnings, "" where there are none.
 
     ap_int  folder of another ap_int.h, in place of the one that stands in for it
     Raises ToolMissing without g++, JobFailed where the sources do not compile.
     """
     integers = ["-isystem", str(ap_int)] if ap_int else [f"-I{folder / AP_INT}"]
-    process.run(["g++", *_FLAGS, f"-I{folder}", f"-I{folder / 'shim'}", *integers,
-                 str(folder / "dsode.cpp"), str(folder / "testbench.cpp"), "-o", str(program)],
-                timeout_s=600, what="compiling the HLS kernel", hint=_GPP)
+    return process.run(
+        ["g++", *_FLAGS, f"-I{folder}", f"-I{folder / 'shim'}", *integers,
+         str(folder / "dsode.cpp"), str(folder / "testbench.cpp"), "-o", str(program)],
+        timeout_s=600, what="compiling the HLS kernel", hint=_GPP).stdout
 
 
 def run_testbench(program: Path, states: Ints) -> Ints:
@@ -265,20 +266,23 @@ def _limits(network: IntegerNetwork, pe: int) -> dict[str, int]:
 def _config(network: IntegerNetwork, pe: int) -> str:
     passes = program(network, pe)
     sizes = _limits(network, pe)
+    slots = [p.slots for p in passes]
     storage = "uram" if sizes["WORDS"] >= URAM_FROM_WORDS else "bram"
     row_slots = min(p.width * max(p.in_words, p.out_words) for p in passes)
     return "\n".join([
         _head(network),
-        f"// {sum(p.slots for p in passes)} iterations of the kernel's loop an image. Cycles are these, the depth",
+        f"// {sum(slots)} iterations of the kernel's loop an image. Cycles are these, the depth",
         "// of the pipeline once a pass, and the beats of the streams.",
         "#pragma once",
         "",
         *(f"constexpr int {name} = {value};" for name, value in sizes.items()),
         "",
         "#define BANKS_STORAGE \\",
-        f'    _Pragma("HLS BIND_STORAGE variable=banks type=ram_2p impl={storage}")',
+        f'    _Pragma("HLS BIND_STORAGE variable=banks type=ram_s2p impl={storage}")',
         "#define LINES_DEPENDENCE \\",
         f'    _Pragma("HLS DEPENDENCE variable=lines type=inter direction=RAW distance={row_slots} true")',
+        "#define SLOTS_TRIPCOUNT \\",
+        f'    _Pragma("HLS LOOP_TRIPCOUNT min={min(slots)} max={max(slots)} avg={sum(slots) // len(slots)}")',
         ""])
 
 
