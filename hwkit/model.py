@@ -7,7 +7,7 @@ from typing import Literal
 
 from hwkit.describe import Frozen
 
-Format = Literal["pt2", "tflite"]
+Format = Literal["pt2", "tflite", "qonnx"]
 
 
 class Stage(Frozen):
@@ -26,8 +26,8 @@ class Stage(Frozen):
 class Model(Frozen):
     """What every source (zoo name, .pt2, factory, .onnx, Keras, .tflite) is brought to.
 
-    input_shape      one sample without batch, as the file takes it: (C, H, W) for .pt2,
-                     (H, W, C) for .tflite images
+    input_shape      one sample without batch, as the file takes it: (C, H, W) for .pt2 and
+                     QONNX, (H, W, C) for .tflite images
     stages           the same network cut at its ODE blocks, empty when it has none
     dataset          name of a data set with real inputs and labels for it, if known
     data             the user's own inputs, an .npz (see hwkit.samples); goes before `dataset`

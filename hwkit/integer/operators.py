@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,12 +53,13 @@ class Node:
         return tuple(int(v) for v in self.attributes.get(name, default))
 
 
-Function = Callable[..., Operand]
-OPERATORS: dict[str, Function] = {}
+F = TypeVar("F", bound=Callable[..., Operand])
+OPERATORS: dict[str, Callable[..., Operand]] = {}
 
 
-def operator(*names: str) -> Callable[[Function], Function]:
-    def entered(function: Function) -> Function:
+def operator(*names: str) -> Callable[[F], F]:
+    """Enter a function under the names of the ONNX operators that it computes."""
+    def entered(function: F) -> F:
         OPERATORS.update(dict.fromkeys(names, function))
         return function
     return entered
@@ -174,7 +175,7 @@ def _gemm(node: Node, x: Operand, w: Operand, bias: Operand = None) -> Scaled:
         weight = replace(weight, codes=weight.codes.T, scale=weight.scale.T)
     product = _matmul(node, x, weight)
     alpha, beta = (rationals(np.float32(node.attributes.get(k, 1.0))).item() for k in ("alpha", "beta"))
-    product = scaled.plain(product.codes, np.asarray(product.scale * alpha, object))
+    product = scaled.plain(product.codes, product.scale * alpha)
     if bias is None:
         return product
     return scaled.shifted_by(product, beta * _bias(node, bias, product.codes.shape[-1])[None])

@@ -20,7 +20,7 @@ from hwkit.sources import Opening, write_model
 DATA = "data.npz"
 # Package that may be absent -> the extra that brings it.
 EXTRAS = {"torch": "torch", "onnxruntime": "onnxruntime", "ai_edge_litert": "tflite", "tensorflow": "tensorflow",
-          "flatbuffers": "tflite"}
+          "flatbuffers": "tflite", "qonnx": "fpga", "brevitas": "fpga"}
 
 
 class Format(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Literal
 
 from hwkit.errors import BadModel
 
-Kind = Literal["zoo", "factory", "pt2", "onnx", "keras", "tflite"]
+Kind = Literal["zoo", "factory", "pt2", "onnx", "qonnx", "keras", "tflite"]
 
 SUFFIXES: dict[str, Kind] = {
     ".pt2": "pt2", ".onnx": "onnx", ".tflite": "tflite", ".lite": "tflite",
@@ -17,8 +18,11 @@ SUFFIXES: dict[str, Kind] = {
 }
 NOUNS: dict[str, str] = {
     "pt2": "an exported PyTorch program", "onnx": "an ONNX model", "keras": "a Keras model",
-    "tflite": "a TFLite model",
+    "qonnx": "a QONNX model", "tflite": "a TFLite model",
 }
+# Of a node in protobuf: its operator (field 4) and its domain (field 7), each after its length.
+_QUANTISER = re.compile(rb"\x22(?:\x05Quant|\x08IntQuant|\x0cBipolarQuant|\x05Trunc)")
+_DOMAIN = re.compile(rb"\x3a(?:\x17qonnx\.custom_op\.general|\x0eonnx\.brevitas|\x16finn\.custom_op\.general)")
 EXPORT_HINT = "save it with: torch.export.save(torch.export.export(network.eval(), (x,)), 'network.pt2')"
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 
@@ -40,7 +44,7 @@ def kind_of(path: Path) -> Kind:
     said = SUFFIXES.get(path.suffix.lower())
     held = _content(path, head)
     if held is None and said == "onnx":
-        return "onnx"   # a protobuf has no magic number: the child finds out
+        return "qonnx" if _is_quantised(path) else "onnx"   # a protobuf has no magic number: the child finds out
     if held is None:
         if said is not None:
             raise BadModel(f"{path} is not {NOUNS[said]}: its first bytes are {head[:8].hex(' ')}",
@@ -52,6 +56,12 @@ def kind_of(path: Path) -> Kind:
         raise BadModel(f"{path} is named like {NOUNS[said]} and holds {NOUNS[held]}",
                        f"name it {path.with_suffix(right).name}")
     return held
+
+
+def _is_quantised(path: Path) -> bool:
+    """Whether an .onnx holds Quant nodes."""
+    with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _QUANTISER.search(data) is not None and _DOMAIN.search(data) is not None
 
 
 def _content(path: Path, head: bytes) -> Kind | None:
@@ -107,7 +117,7 @@ def files_of(path: Path, kind: Kind) -> list[Path] | None:
         return None   # it runs the user's code, which may read anything
     if path.is_dir():
         return sorted(p for p in path.rglob("*") if p.is_file())
-    if kind != "onnx":
+    if kind not in ("onnx", "qonnx"):
         return [path]
     # Where tensors lie in other files, the graph has ("location", file name) entries: protobuf fields 1 and 2.
     data = path.read_bytes()

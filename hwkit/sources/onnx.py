@@ -21,6 +21,7 @@ from hwkit.model import Model
 from hwkit.sources import Opening
 from hwkit.sources._child import reading
 from hwkit.sources._export import check_tensors, prepare, write_network
+from hwkit.sources._external import check_external
 from hwkit.sources._input import chosen_shape
 from hwkit.sources._onnx.network import DOMAINS, OnnxNetwork, build
 
@@ -51,7 +52,7 @@ def load(path: Path, what: str) -> tuple[ModelProto, int]:
     with reading(what):
         model = onnx.load(path, load_external_data=False)
         for tensor in model.graph.initializer:
-            _check_external(tensor, path.parent, what)
+            check_external(tensor, path.parent, what)
         onnx.checker.check_model(str(path))
         onnx.load_external_data_for_model(model, str(path.parent))
         if model.functions:
@@ -62,20 +63,6 @@ def load(path: Path, what: str) -> tuple[ModelProto, int]:
         raise BadModel(f"{what} is of ONNX opset {opset}; known are {OLDEST_OPSET} to {newest}",
                        "export it again with opset_version=18")
     return model, opset
-
-
-def _check_external(tensor: TensorProto, folder: Path, what: str) -> None:
-    """Raises BadModel when a tensor's data lie in a file outside the model's folder, or in none."""
-    if tensor.data_location != TensorProto.EXTERNAL:
-        return
-    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-    place = (folder / location).resolve()
-    if not place.is_relative_to(folder.resolve()):
-        raise BadModel(f"{what}: {tensor.name} names data outside the model's folder: {location!r:.80}",
-                       "keep a model's data beside it")
-    if not place.is_file():
-        raise BadModel(f"{what}: the file {location!r:.80}, which holds {tensor.name}, is missing",
-                       f"copy it into {folder}")
 
 
 def declared_shape(graph: onnx.GraphProto, what: str, said: tuple[int, ...] | None) -> tuple[int, ...] | None:
