@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hwkit.errors import BadInput
-from hwkit.integer.arithmetic import Ints
+from hwkit.integer.arithmetic import Ints, limits
 from hwkit.integer.separable import (
     INNER_ZERO,
     STATE_HIGH,
@@ -39,6 +39,7 @@ DEPTHWISE_BIAS_BITS = 15   # before the zero point's 8 << shift is added; with i
 POINTWISE_BIAS_BITS = 19   # before the zero point's -8 * sum is added; with it, 20
 CPU_BITS = 8               # weights of stem and head
 CPU_BIAS_BITS = 32
+STATE_UNIT = 8.0           # LSBs of a 7-bit value that are one LSB of a 4-bit one
 EXACT = 2**24              # float32 holds every integer up to here
 
 
@@ -68,7 +69,8 @@ class Shifted(nn.Module):
     """
 
     def __init__(self, layer: type[nn.Module], shape: Sequence[int], scale: torch.Tensor, weight: torch.Tensor,
-                 weight_bits: int, bias: torch.Tensor, bias_scale: torch.Tensor, bias_bits: int) -> None:
+                 weight_bits: int, bias: torch.Tensor, bias_scale: torch.Tensor, bias_bits: int,
+                 bias_unit: float) -> None:
         super().__init__()
         self.scale: torch.Tensor
         self.bias_scale: torch.Tensor
@@ -78,7 +80,7 @@ class Shifted(nn.Module):
             made.weight.copy_(weight.reshape(made.weight.shape))
             made.bias.copy_(bias)
         self.layer: Any = made
-        self.weight_high = max(1, 2 ** (weight_bits - 1) - 1)
+        self.weight_high, self.bias_unit = max(1, 2 ** (weight_bits - 1) - 1), bias_unit
         self.register_buffer("scale", scale.float(), persistent=False)
         self.register_buffer("bias_scale", bias_scale.float(), persistent=False)
 
@@ -95,10 +97,46 @@ class Shifted(nn.Module):
         """(O,), of the bias and of the accumulator."""
         return _integers(-torch.log2(self.bias_scale.double())).reshape(-1)
 
-    def units(self) -> tuple[tuple[nn.Parameter, torch.Tensor, float], ...]:
-        """(parameter, size of one LSB, largest value in LSBs) of what training changes."""
-        return ((self.layer.weight, self.scale, self.weight_high + 0.49),
-                (self.layer.bias, torch.ones_like(self.bias_scale), float("inf")))
+    def learned(self) -> tuple[tuple[nn.Parameter, torch.Tensor, torch.Tensor | None], ...]:
+        """(parameter, what is a step of one in it, its largest value) of what training changes.
+
+        One is an LSB of an INT4 weight or value; of wider ones it is the same part of their range.
+        """
+        return ((self.layer.weight, self.scale * max(1.0, self.weight_high / 7), self.scale * self.weight_high),
+                (self.layer.bias, torch.full_like(self.bias_scale, self.bias_unit), None))
+
+
+class Rounded(nn.Module):
+    """Round down and saturate: a Brevitas quantiser, and one fused operation of the same values in training.
+
+    Brevitas builds its clamp of five passes over the tensor, which is half of a training step on a CPU.
+    """
+
+    def __init__(self, bits: int, signed: bool) -> None:
+        super().__init__()
+        layer = qnn.QuantIdentity if signed else qnn.QuantReLU
+        self.quantizer = layer(act_quant=quantizers.activation(bits, signed))
+        self.low, self.high = limits(bits, signed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        fast = self.training and x.requires_grad
+        out: torch.Tensor = _FloorClamp.apply(x, self.low, self.high) if fast else self.quantizer(x)
+        return out
+
+
+class _FloorClamp(torch.autograd.Function):
+    """floor and clamp; the gradient passes where nothing saturated."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, low: int, high: int) -> torch.Tensor:   # type: ignore[override]
+        ctx.save_for_backward(x)
+        ctx.range = float(low), float(high + 1)
+        return x.floor().clamp_(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:   # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grad, x, *ctx.range), None, None
 
 
 class DyadicConv(nn.Module):
@@ -112,11 +150,11 @@ class DyadicConv(nn.Module):
         by_depthwise, by_pointwise = 2.0 ** -depthwise_shift.double(), 2.0 ** -pointwise_shift.double()
         self.depthwise = Shifted(
             _Depthwise, (inputs,), by_depthwise[:, None, None, None], conv.depthwise, weight_bits,
-            conv.depthwise_bias + half(depthwise_shift), by_depthwise, DEPTHWISE_BIAS_BITS)
+            conv.depthwise_bias + half(depthwise_shift), by_depthwise, DEPTHWISE_BIAS_BITS, 1.0)
         self.pointwise = Shifted(
             qnn.QuantConv2d, (inputs, outputs, 1), by_pointwise[:, None, None, None], conv.pointwise, weight_bits,
-            conv.pointwise_bias + half(pointwise_shift), by_pointwise, POINTWISE_BIAS_BITS)
-        self.inner = qnn.QuantIdentity(act_quant=quantizers.activation(4, signed=True))
+            conv.pointwise_bias + half(pointwise_shift), by_pointwise, POINTWISE_BIAS_BITS, STATE_UNIT)
+        self.inner = Rounded(4, signed=True)
 
     def weights(self) -> tuple[torch.Tensor, ...]:
         """The quantised tensors, to be passed to forward: once a forward of the network, for all solver steps."""
@@ -150,8 +188,8 @@ class DyadicOde(nn.Module):
         super().__init__()
         self.convolutions = nn.ModuleList(convolutions)
         self.steps = steps
-        self.middle = qnn.QuantReLU(act_quant=quantizers.activation(middle_bits, signed=False))
-        self.state = qnn.QuantIdentity(act_quant=quantizers.activation(8, signed=True))
+        self.middle = Rounded(middle_bits, signed=False)
+        self.state = Rounded(8, signed=True)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         weights = [conv.weights() for conv in self.convolutions]   # type: ignore[operator]
@@ -170,7 +208,7 @@ class DyadicTransition(nn.Module):
     def __init__(self, convolution: DyadicConv) -> None:
         super().__init__()
         self.convolution = convolution
-        self.state = qnn.QuantReLU(act_quant=quantizers.activation(7, signed=False))
+        self.state = Rounded(7, signed=False)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.state(self.convolution(z, self.convolution.weights()))
@@ -187,8 +225,8 @@ class DyadicStem(nn.Module):
         scale = 2.0 ** -shift.double()
         self.image = qnn.QuantIdentity(act_quant=quantizers.image(input_scale))
         self.conv = Shifted(qnn.QuantConv2d, (inputs, outputs, 3), scale[:, None, None, None] / input_scale,
-                            stem.weights, CPU_BITS, stem.bias + half(shift), scale, CPU_BIAS_BITS)
-        self.state = qnn.QuantReLU(act_quant=quantizers.activation(7, signed=False))
+                            stem.weights, CPU_BITS, stem.bias + half(shift), scale, CPU_BIAS_BITS, STATE_UNIT)
+        self.state = Rounded(7, signed=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         weight, bias = self.conv.quantized()
@@ -210,7 +248,7 @@ class DyadicHead(nn.Module):
         self.output_scale, self.pixels = output_scale, pixels
         self.linear = Shifted(qnn.QuantLinear, (channels, classes), torch.full((classes, 1), output_scale),
                               head.weights / pixels, CPU_BITS, head.bias,
-                              torch.full((classes,), output_scale), CPU_BIAS_BITS)
+                              torch.full((classes,), output_scale), CPU_BIAS_BITS, 1.0)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return F.linear(z.sum((2, 3)), *self.linear.quantized())
