@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from hwkit.data import descriptions
 from hwkit.describe import Figure, Frozen, Interval, Kind, Name, NonEmpty, load_named
 from hwkit.measurement import RESOURCES, Resource
+from hwkit.memory import Capacity
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Bits = Annotated[int, Field(gt=0, multiple_of=8)]
@@ -105,6 +106,14 @@ class Fpga(Frozen):
     def limit(self, resource: Resource) -> int:
         """How many a design may take."""
         return int(self.total(resource) * getattr(self.usable, resource))
+
+    def capacity(self) -> Capacity:
+        """What its memories hold. LUTs as memory are limited by the same share as all LUTs."""
+        lutram = int(self.totals.LUTRAM.value)
+        return Capacity(
+            chip={"LUTRAM": lutram, "BRAM": self.total("BRAM_18K"), "URAM": self.total("URAM")},
+            limit={"LUTRAM": int(lutram * self.usable.LUT), "BRAM": self.limit("BRAM_18K"),
+                   "URAM": self.limit("URAM")})
 
 
 HINT = "the README shows a whole one under \"Add a target\""
