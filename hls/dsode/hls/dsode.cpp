@@ -25,7 +25,8 @@ static void depthwise(const Word window[9], int row, Inner result[PE]) {
 }
 
 // PE outputs over all inputs of a pixel, the old state added where `add` is set.
-static Word pointwise(const Inner inner[CHANNELS], int row, int bias, bool add, const Word& old, int low, int high) {
+static Word pointwise(const Inner inner[CHANNELS], int row, int bias, bool add, const Word& old, int low,
+                      int high) {
 #pragma HLS INLINE
     Word result;
     for (int lane = 0; lane < PE; lane++) {
@@ -53,8 +54,8 @@ static Word pointwise(const Inner inner[CHANNELS], int row, int bias, bool add, 
 static void run(const Pass& pass, Word banks[2][WORDS]) {
     static Word lines[2][LINE_WORDS];      // the last two rows
     static Word columns[2][3][GROUPS];     // the window's left and middle column, of every word of a pixel
-    static Word centre[2][GROUPS];         // what the window stands on, being collected and complete
-    static Inner inner[2][CHANNELS];       // the same of the inner values
+    static Word centre[GROUPS];            // what the window stood on last, until the slot that needs it
+    static Inner inner[2][CHANNELS];       // inner values of a pixel, being collected and complete
 #pragma HLS AGGREGATE variable=lines compact=bit
 #pragma HLS AGGREGATE variable=columns compact=bit
 #pragma HLS AGGREGATE variable=centre compact=bit
@@ -66,7 +67,7 @@ static void run(const Pass& pass, Word banks[2][WORDS]) {
 
     const int pixels = pass.height * pass.width;
     const int slots = pass.in_words > pass.out_words ? pass.in_words : pass.out_words;
-    const int total = (pixels + pass.width + 2) * slots;   // the window lags by a row and a pixel, the outputs by one
+    const int total = (pixels + pass.width + 2) * slots;   // the window lags a row and a pixel, the outputs one
 
     int pixel = 0, group = 0;              // of what is read, and of the slot in the pixel
     int read = 0, line = 0, write = 0;     // addresses
@@ -93,7 +94,8 @@ slots:
             found[bank] = banks[bank][bank != pass.source ? (gives ? write : 0) : fresh && reads ? read : 0];
         }
         if (gives) {
-            const Word old = pass.skip == CENTRE ? centre[1][group] : found[1 - pass.source];
+            // f keeps the number of channels, so the window has not moved on in this word.
+            const Word old = pass.skip == CENTRE ? centre[group] : found[1 - pass.source];
             banks[1 - pass.source][write] = pointwise(inner[1], pass.pointwise + group, pass.bias + group,
                                                       pass.skip != NONE, old, pass.low, pass.high);
             write++;
@@ -129,7 +131,7 @@ slots:
 #pragma HLS UNROLL
                 inner[0][group * PE + lane] = values[lane];
             }
-            centre[0][group] = window[4];
+            centre[group] = window[4];
             if (fresh) {
                 read++;
             }
@@ -141,10 +143,6 @@ slots:
             for (int i = 0; i < CHANNELS; i++) {
 #pragma HLS UNROLL
                 inner[1][i] = inner[0][i];
-            }
-            for (int i = 0; i < GROUPS; i++) {
-#pragma HLS UNROLL
-                centre[1][i] = centre[0][i];
             }
             complete = wanted;
             group = 0;

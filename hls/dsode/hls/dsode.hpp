@@ -1,4 +1,4 @@
-// The core of a depthwise-separable neural-ODE network on one chip: ODE blocks and the strided layers between them.
+// The core of a depthwise-separable neural-ODE network on one chip: ODE blocks, and the strided layers between.
 //
 // States enter and leave as AXI4-Stream beats of BEAT channels, channel 0 in the lowest byte: pixel by pixel in
 // raster order, and for each pixel all its channels. TLAST marks the last beat of an image. In between nothing
@@ -15,7 +15,7 @@
 #include "config.hpp"
 
 typedef ap_axiu<8 * BEAT, 0, 0, 0> Beat;
-typedef ap_int<8> Value;                   // of a state; the unsigned middle of f has at most 7 bits, so it fits too
+typedef ap_int<8> Value;                   // of a state; the unsigned middle of f has at most 7 bits and fits too
 typedef ap_uint<4> Inner;                  // between depthwise and pointwise
 typedef ap_int<4> Weight;
 typedef ap_int<DEPTHWISE_BITS> Depthwise;  // sum of nine products and bias

@@ -71,7 +71,8 @@ static int simulate(int argc, char** argv) {
                     const Beat beat = output.read();
                     for (int lane = 0; lane < BEAT; lane++) {
                         const Value value(beat.data.range(8 * lane + 7, 8 * lane));
-                        results.values[position(image, channel + lane, pixel, OUTPUT_CHANNELS, out_pixels)] = value;
+                        const size_t at = position(image, channel + lane, pixel, OUTPUT_CHANNELS, out_pixels);
+                        results.values[at] = value;
                     }
                     if ((beat.last == 1) != (pixel == out_pixels - 1 && channel + BEAT == OUTPUT_CHANNELS)) {
                         throw std::runtime_error("TLAST is not on the last beat of an image");
