@@ -84,8 +84,8 @@ class Table:
         return Rounded(codes, ties, near & ~ties)
 
 
-def table(slope: Fraction, start: Fraction, low: int, high: int, mode: Mode) -> Table:
-    """For codes low..high of round(slope * q + start), slope > 0."""
+def table(slope: Fraction, start: Fraction, low: int, high: int, mode: Mode, exact: bool = False) -> Table:
+    """For codes low..high of round(slope * q + start), slope > 0. exact: floats cannot err, so nothing is near."""
     an, ad, bn, bd = slope.numerator, slope.denominator, start.numerator, start.denominator
     below = 2 * bd * an
     spread, shift = 2 * bd * ad, NEAR_BITS   # 2^-NEAR_BITS of a code, over `below` << shift
@@ -98,23 +98,22 @@ def table(slope: Fraction, start: Fraction, low: int, high: int, mode: Mode) -> 
             ties.append(over // below)
         near.append((-(-((over << shift) - spread) // (below << shift)),
                      ((over << shift) + spread) // (below << shift)))
-    if exact_in_floats(slope, start):
+    if exact:
         near = []
     return Table(low, 1, _int64(thresholds), _int64(ties), _int64([n[0] for n in near]),
                  _int64([n[1] for n in near]))
 
 
-def exact_in_floats(slope: Fraction, start: Fraction) -> bool:
-    """Whether slope * q + start is a small integer over a power of two: float32 then computes it exactly."""
-    fine = slope.numerator == 1 and _power_of_two(slope.denominator) and (start / slope).denominator == 1
-    coarse = slope.denominator == 1 and _power_of_two(slope.numerator) and start.denominator == 1
-    return fine or coarse
+def exact_in_floats(scale: Fraction, offset: Fraction, to: Fraction) -> bool:
+    """Whether float32 computes (scale * q + offset) / to with no rounding, for sums below 2^24."""
+    return (_power_of_two(scale) and _power_of_two(to) and (offset / scale).denominator == 1
+            and abs(offset / scale) < 1 << 24)
 
 
-def sign_table(slope: Fraction, start: Fraction) -> Table:
+def sign_table(slope: Fraction, start: Fraction, exact: bool = False) -> Table:
     """For BipolarQuant: 1 where slope * q + start >= 0, else -1."""
     edge, spread = -start / slope, 1 / slope / (1 << NEAR_BITS)
-    near = [] if exact_in_floats(slope, start) else [edge]
+    near = [] if exact else [edge]
     return Table(-1, 2, _int64([ceil(edge)]), _int64([]), _int64([ceil(e - spread) for e in near]),
                  _int64([floor(e + spread) for e in near]))
 
@@ -138,8 +137,8 @@ def _edge(code: int, mode: Mode) -> tuple[int, bool]:
             return (2 * code - 2, True) if code > 0 else (2 * code, False)
 
 
-def _power_of_two(n: int) -> bool:
-    return n > 0 and n & (n - 1) == 0
+def _power_of_two(x: Fraction) -> bool:
+    return all(n & (n - 1) == 0 for n in (x.numerator, x.denominator))
 
 
 def _int64(values: list[int]) -> Ints:
@@ -164,13 +163,13 @@ class Quantiser:
 
     def tables(self, value: Scaled) -> list[tuple[tuple[slice, ...], Table]]:
         """One table for every part of the tensor that has a scale and an offset of its own."""
-        slope, start = value.scale / self.scale, value.offset / self.scale + self.zero_point
-        made: dict[tuple[Fraction, Fraction], Table] = {}
+        made: dict[tuple[Fraction, ...], Table] = {}
         found = []
-        for part, (a, b) in _parts(slope, start):
-            if (a, b) not in made:
-                made[a, b] = sign_table(a, b) if self.sign else table(a, b, self.low, self.high, self.mode)
-            found.append((part, made[a, b]))
+        for part, key in _parts(value.scale, value.offset, self.scale):
+            if key not in made:
+                scale, offset, to = key
+                made[key] = self._one(scale / to, offset / to + self.zero_point, exact_in_floats(*key))
+            found.append((part, made[key]))
         return found
 
     def __call__(self, value: Scaled, tables: list[tuple[tuple[slice, ...], Table]]) -> Rounded:
@@ -189,21 +188,23 @@ class Quantiser:
         return Rounded(codes, ties, near, 2 if self.sign else 1)
 
     def _code_of(self, value: Fraction) -> Ints:
-        codes = [int((sign_table if self.sign else self._one)(1 / s, value / s + self.zero_point)(
-            np.zeros(1, np.int64)).codes[0]) for s in self.scale.ravel().tolist()]
+        codes = [self._one(1 / s, value / s + self.zero_point)(np.zeros(1, np.int64)).codes[0]
+                 for s in self.scale.ravel().tolist()]
         return np.array(codes, np.int64).reshape(self.scale.shape)
 
-    def _one(self, slope: Fraction, start: Fraction) -> Table:
-        return table(slope, start, self.low, self.high, self.mode)
+    def _one(self, slope: Fraction, start: Fraction, exact: bool = False) -> Table:
+        if self.sign:
+            return sign_table(slope, start, exact)
+        return table(slope, start, self.low, self.high, self.mode, exact)
 
 
-def _parts(slope: Rationals, start: Rationals) -> Iterator[tuple[tuple[slice, ...], tuple[Fraction, Fraction]]]:
-    slopes, starts = np.broadcast_arrays(slope, start)
-    for place in np.ndindex(slopes.shape):
+def _parts(*arrays: Rationals) -> Iterator[tuple[tuple[slice, ...], tuple[Fraction, ...]]]:
+    """Every part of a tensor in which all of the arrays are constant, and what they are there."""
+    wide = np.broadcast_arrays(*arrays)
+    for place in np.ndindex(wide[0].shape):
         part = tuple(slice(None) if size == 1 else slice(k, k + 1)
-                     for k, size in zip(place, slopes.shape, strict=True))
-        a, b = slopes.item(place), starts.item(place)
-        yield part, (a, b)
+                     for k, size in zip(place, wide[0].shape, strict=True))
+        yield part, tuple(array.item(place) for array in wide)
 
 
 def quantized_floats(x: NDArray[np.float32], scale: NDArray[np.float32], zero_point: int, low: int, high: int,

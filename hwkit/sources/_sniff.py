@@ -22,7 +22,7 @@ NOUNS: dict[str, str] = {
 }
 # Of a node in protobuf: its operator (field 4) and its domain (field 7), each after its length.
 _QUANTISER = re.compile(rb"\x22(?:\x05Quant|\x08IntQuant|\x0cBipolarQuant|\x05Trunc)")
-_DOMAIN = re.compile(rb"\x3a(?:\x17qonnx\.custom_op\.general|\x0eonnx\.brevitas|\x16finn\.custom_op\.general)")
+_DOMAIN = re.compile(rb"\x3a(?:\x17qonnx\.custom_op\.general|\x0donnx\.brevitas|\x16finn\.custom_op\.general)")
 EXPORT_HINT = "save it with: torch.export.save(torch.export.export(network.eval(), (x,)), 'network.pt2')"
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 

@@ -136,7 +136,7 @@ def cleaned(model: ModelProto, what: str) -> tuple[ModelProto, int]:
     with reading(what), quiet():
         wrapper = ModelWrapper(model)
         for step in (InferShapes(), FoldConstants(exclude_op_types=list(QUANTISERS)), RemoveUnusedTensors()):
-            wrapper = wrapper.transform(step)
+            wrapper = wrapper.transform(step, cleanup=False)   # which would take shared weights apart
         parameters = sum(_parameters(wrapper.model.graph))
         for step in (GiveUniqueParameterTensors(), FoldTransposeIntoQuantInit(), RemoveUnusedTensors(),
                      RemoveStaticGraphInputs(), InferShapes()):

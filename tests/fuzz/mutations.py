@@ -13,7 +13,7 @@ import onnx
 
 ODD_VALUES: list[Any] = [-1, 0, 1, 2**31, 2**63 - 1, -2**63, 1e308, 0.5, "", "x", "torch.ops.aten.add.Tensor",
                          "../x", None, True, [], {}, [None], {"as_int": -1}]
-ODD_OPERATORS = ["Relu", "Reshape", "Gather", "If", "Loop", "Expand", "Pad", "Resize", "Tile", "?"]
+ODD_OPERATORS = ["Relu", "Reshape", "Gather", "If", "Loop", "Expand", "Pad", "Resize", "Tile", "Quant", "?"]
 
 
 def truncated(data: bytes, r: random.Random) -> bytes:
@@ -130,12 +130,24 @@ def graph(data: bytes, r: random.Random) -> bytes:
     return model.SerializeToString()
 
 
+def constant(data: bytes, r: random.Random) -> bytes:
+    """An .onnx in which one number of one constant is odd: a scale, a bit width, a shape."""
+    model = onnx.ModelProto.FromString(data)
+    tensor = r.choice(model.graph.initializer)
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    odd_floats = [float("nan"), float("inf"), 1e30, 1e-30, 0.5] if values.dtype.kind == "f" else []
+    values.reshape(-1)[r.randrange(values.size)] = r.choice([0, 1, -1, 2, 3, 40, *odd_floats])
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    return model.SerializeToString()
+
+
 Mutation = Callable[[bytes, random.Random], bytes]
 ANYWHERE: list[tuple[Mutation, int]] = [
     (truncated, 12), (bits_flipped, 18), (head_flipped, 8), (tail_flipped, 10), (block_random, 8), (inserted, 6),
     (spliced, 8), (random_after_head, 4), (all_random, 4), (nothing, 1)]
 IN_FORMAT: dict[str, list[tuple[Mutation, int]]] = {
-    ".pt2": [(archive_record, 45)], ".onnx": [(graph, 45)], ".tflite": [(tail_flipped, 10), (bits_flipped, 10)]}
+    ".pt2": [(archive_record, 45)], ".onnx": [(graph, 45)], ".qonnx": [(graph, 45), (constant, 25)],
+    ".tflite": [(tail_flipped, 10), (bits_flipped, 10)]}
 
 
 def mutants(data: bytes, suffix: str, seed: int) -> Iterator[tuple[str, bytes]]:

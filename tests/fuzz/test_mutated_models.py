@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from hwkit.errors import BadInput, HwkitError, JobFailed
 from hwkit.model import Model
 from hwkit.sources import Opening, open_sources, resolve
 from tests.fuzz.mutations import mutants
+from tests.integer.graphs import F32, Graph
 
 SEED = 0
 TIMEOUT_S = 10.0
@@ -33,7 +35,7 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """One real network in the three formats."""
+    """One real network in the three formats, and a quantised one."""
     import litert_torch
 
     folder = tmp_path_factory.mktemp("sound")
@@ -44,7 +46,27 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         torch.onnx.export(network(), (x,), folder / "net.onnx", dynamo=False, opset_version=17)
         litert_torch.convert(litert_torch.to_channel_last_io(network(), args=[0]),
                              (x.permute(0, 2, 3, 1),)).export(str(folder / "net.tflite"))
+    quantised().saved(folder / "net.qonnx")
     return sorted(folder.iterdir())
+
+
+def quantised() -> Graph:
+    random = np.random.default_rng(0)
+    g = Graph((1, 1, 8, 8))
+    weight = g.weight(random.integers(-7, 8, (4, 1, 3, 3)), 0.125, 4)
+    x = g.node("Conv", g.quant("x", 0.03), weight, F32([.1, .2, 0, 1]))
+    x = g.node("BatchNormalization", x, *(random.uniform(0.5, 1, 4).astype(F32) for _ in range(4)))
+    x = g.quant(g.node("Relu", x), 0.3, 4, signed=0)
+    x = g.node("Flatten", g.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]))
+    g.node("MatMul", x, g.weight(random.integers(-7, 8, (36, 3)), 0.25, 4))
+    return g
+
+
+def written(folder: Path, name: str, suffix: str, data: bytes) -> Path:
+    """A QONNX file is one that ends in .onnx."""
+    path = folder / f"{name}{'.q.onnx' if suffix == '.qonnx' else suffix}"
+    path.write_bytes(data)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +77,7 @@ def outcomes(sound: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dic
     openings: dict[str, tuple[Opening, Path]] = {}
     for path in sound:
         for k, (name, data) in enumerate(mutants(path.read_bytes(), path.suffix, SEED)):
-            file = folder / f"{k:03}-{name}{path.suffix}"
-            file.write_bytes(data)
+            file = written(folder, f"{k:03}-{name}", path.suffix, data)
             try:
                 opening = Opening(source=resolve(str(file)), cwd=Path.cwd())
                 openings[file.name] = opening, folder / f"{file.name}.opened"
@@ -67,10 +88,10 @@ def outcomes(sound: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 def test_at_least_two_hundred_files(outcomes: dict[str, Outcome]) -> None:
-    suffixes = Counter(Path(name).suffix for name in outcomes)
+    suffixes = Counter("".join(Path(name).suffixes) for name in outcomes)
     assert suffixes.total() >= 200
     assert min(suffixes.values()) >= 60
-    assert set(suffixes) == {".pt2", ".onnx", ".tflite"}
+    assert set(suffixes) == {".pt2", ".onnx", ".q.onnx", ".tflite"}
 
 
 def test_each_is_a_model_or_one_line(outcomes: dict[str, Outcome]) -> None:
@@ -111,14 +132,13 @@ def test_damage_is_not_taken_for_a_model(outcomes: dict[str, Outcome]) -> None:
     assert any(isinstance(outcome, Model) for outcome in outcomes.values())
 
 
-@pytest.mark.parametrize("suffix", [".pt2", ".onnx", ".tflite"])
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx", ".qonnx", ".tflite"])
 def test_the_command_line(suffix: str, sound: list[Path], tmp_path: Path) -> None:
     path = next(p for p in sound if p.suffix == suffix)
-    damaged = tmp_path / f"damaged{suffix}"
-    damaged.write_bytes(path.read_bytes()[:700])
+    damaged = written(tmp_path, "damaged", suffix, path.read_bytes()[:700])
     environment = {**os.environ, "HWKIT_CACHE": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-m", "hwkit", "check", "--target", "rpi4", str(damaged)], text=True,
                           capture_output=True, cwd=tmp_path, env=environment)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
-    assert f"damaged{suffix}" in done.stderr
+    assert damaged.name in done.stderr
