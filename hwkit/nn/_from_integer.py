@@ -31,7 +31,7 @@ def from_integer(network: IntegerNetwork) -> DyadicNetwork:
             raise BadInput(f"{name} has a bias for each solver step", "train the network without a time channel")
         largest = max(largest, int(abs(conv.depthwise).max()), int(abs(conv.pointwise).max()))
     if largest > 7:
-        raise BadInput(f"{network.name} has weights up to {largest} in magnitude; the symmetric INT4 range ends at 7",
+        raise BadInput(f"{network.name} has weights up to {largest} in magnitude; symmetric INT4 ends at 7",
                        "quantise the network again")
     precision = Precision(largest.bit_length() + 1, int(network.middle_high).bit_length())
     core: list[DyadicOde | DyadicTransition] = []
@@ -50,8 +50,8 @@ def from_integer(network: IntegerNetwork) -> DyadicNetwork:
         DyadicStem(FloatStem(_real(stem.weights) * scale[:, None, None, None] / stem.input_scale,
                              _real(stem.bias) * scale - half(shift), stem.stride), shift, stem.input_scale),
         core,
-        DyadicHead(FloatHead(_real(head.weights) * head.output_scale * pixels, _real(head.bias) * head.output_scale),
-                   head.output_scale, pixels),
+        DyadicHead(FloatHead(_real(head.weights) * head.output_scale * pixels,
+                             _real(head.bias) * head.output_scale), head.output_scale, pixels),
         network.history).eval()
 
 

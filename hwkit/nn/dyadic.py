@@ -120,7 +120,10 @@ class Rounded(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         fast = self.training and x.requires_grad
-        out: torch.Tensor = _FloorClamp.apply(x, self.low, self.high) if fast else self.quantizer(x)
+        if not fast:
+            exact: torch.Tensor = self.quantizer(x)
+            return exact
+        out: torch.Tensor = _FloorClamp.apply(x, self.low, self.high)   # type: ignore[no-untyped-call]
         return out
 
 
@@ -128,13 +131,13 @@ class _FloorClamp(torch.autograd.Function):
     """floor and clamp; the gradient passes where nothing saturated."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, low: int, high: int) -> torch.Tensor:   # type: ignore[override]
+    def forward(ctx: Any, x: torch.Tensor, low: int, high: int) -> torch.Tensor:
         ctx.save_for_backward(x)
         ctx.range = float(low), float(high + 1)
         return x.floor().clamp_(low, high)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:   # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (x,) = ctx.saved_tensors
         return torch.ops.aten.hardtanh_backward(grad, x, *ctx.range), None, None
 

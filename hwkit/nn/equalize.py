@@ -29,6 +29,7 @@ from hwkit.nn.separable import FloatConv, FloatHead, FloatOde, FloatSeparable, F
 
 SAMPLES = 200_000          # values a channel is judged by, at most
 COVERED = 0.9995           # of a state's or middle's values that are not to saturate
+LSBS_TRIED = 25            # eighths of an octave: up to 8 times the least
 INNER_LOW, INNER_HIGH = -8, 7
 INNER_SPANS = tuple(0.35 * 1.12**k for k in range(12))   # widths tried, as fractions of the whole range
 
@@ -39,30 +40,47 @@ def equalized(network: FloatSeparable, images: torch.Tensor, precision: Precisio
     images  (n, *input_shape) float32, to choose ranges with
     """
     seen = _watched(network, images)
+    groups = 1 + sum(isinstance(part, FloatTransition) for part in network.core)
+    steps = max(part.steps for part in network.core if isinstance(part, FloatOde))
+    values = [seen[f"state{group}"] for group in range(groups)]
+    states = [_span(value, STATE_HIGH) for value in values]
+    _, rows = _rescaled(network, states, seen, precision)   # the rows depend a little on the states' scales
+    states = [_refined(lsb, value, produced, precision.weight_bits, steps)
+              for lsb, value, produced in zip(states, values, rows, strict=True)]
+    return _rescaled(network, states, seen, precision)[0]
+
+
+def _rescaled(network: FloatSeparable, states: list[torch.Tensor], seen: dict[str, torch.Tensor],
+              precision: Precision) -> tuple[FloatSeparable, list[list[torch.Tensor]]]:
+    """The network for these LSBs of its states, and the pointwise rows (not yet in LSBs) that make each state."""
     group = 0
-    into = _span(seen["state0"], STATE_HIGH)
-    stem = replace(network.stem, weights=network.stem.weights / into[:, None, None, None],
-                   bias=network.stem.bias / into)
+    rows: list[list[torch.Tensor]] = [[] for _ in states]
+    stem = replace(network.stem, weights=network.stem.weights / states[0][:, None, None, None],
+                   bias=network.stem.bias / states[0])
     core: list[FloatOde | FloatTransition] = []
     names = (name for name, _ in network.convolutions())
     for part in network.core:
         if isinstance(part, FloatTransition):
+            conv = _inner_equalized(part.convolution, states[group], seen[f"{next(names)}.in"], precision)
             group += 1
-            out = _span(seen[f"state{group}"], STATE_HIGH)
-            name = next(names)
-            core.append(FloatTransition(_equalized(part.convolution, into, out, seen[f"{name}.in"], precision)))
-            into = out
+            rows[group].append(conv.pointwise)
+            core.append(FloatTransition(_outer_scaled(conv, states[group])))
             continue
-        convs, before = [], into
-        for k, conv in enumerate(part.convolutions, 1):
+        convs, into = [], states[group]
+        for k, original in enumerate(part.convolutions, 1):
             name = next(names)
-            last = k == len(part.convolutions)
-            after = into if last else _span(seen[f"{name}.out"], 2**precision.middle_bits - 1)
-            convs.append(_equalized(conv, before, after, seen[f"{name}.in"], precision))
-            before = after
+            conv = _inner_equalized(original, into, seen[f"{name}.in"], precision)
+            if k == len(part.convolutions):
+                rows[group].append(conv.pointwise)
+                into = states[group]
+            else:
+                value = seen[f"{name}.out"]
+                into = _refined(_span(value, 2**precision.middle_bits - 1), value, [conv.pointwise],
+                                precision.weight_bits, 1)
+            convs.append(_outer_scaled(conv, into))
         core.append(FloatOde(tuple(convs), part.steps))
-    head = FloatHead(network.head.weights * into, network.head.bias)
-    return replace(network, stem=stem, core=tuple(core), head=head)
+    head = FloatHead(network.head.weights * states[-1], network.head.bias)
+    return replace(network, stem=stem, core=tuple(core), head=head), rows
 
 
 def quantized(network: FloatSeparable, images: torch.Tensor, precision: Precision) -> DyadicNetwork:
@@ -133,18 +151,40 @@ def _span(value: torch.Tensor, high: int) -> torch.Tensor:
     return covered.clamp_min(max(typical, 1e-6) * 1e-3) / high
 
 
-def _equalized(conv: FloatConv, into: torch.Tensor, out: torch.Tensor, seen: torch.Tensor,
-               precision: Precision) -> FloatConv:
-    """`conv` for an input counted in `into` (I,), giving its result in `out` (O,), its inner value in LSBs."""
+def _refined(least: torch.Tensor, value: torch.Tensor, rows: list[torch.Tensor], bits: int,
+             steps: int) -> torch.Tensor:
+    """(C,) LSB from `least` upwards: a larger one wastes range, and may fit the weights' few integers better.
+
+    Counted is the noise of rounding the value (`steps` times) and of rounding the rows, as parts of their power.
+    """
+    power = _channels(value).double().square().mean(1).clamp_min(1e-12)
+    best = torch.full_like(least, float("inf"))
+    chosen = least
+    for k in range(LSBS_TRIED):
+        lsb = least * 2 ** (k / 8)
+        error = steps * lsb**2 / 12 / power
+        for made in rows:
+            scaled = made / lsb[:, None]
+            lost = (rounded(scaled, row_shifts(scaled, bits), bits) - scaled).square().sum(1)
+            error = error + lost / scaled.square().sum(1).clamp_min(1e-12)
+        chosen = torch.where(error < best, lsb, chosen)
+        best = torch.minimum(best, error)
+    return chosen
+
+
+def _inner_equalized(conv: FloatConv, into: torch.Tensor, seen: torch.Tensor, precision: Precision) -> FloatConv:
+    """`conv` for an input counted in `into` (I,), with its inner value in LSBs; its result stays as it is."""
     counted = replace(conv, depthwise=conv.depthwise * into[:, None, None])
     x = (seen / into[None, :, None, None]).to(torch.float32)
     lsb, zero = _inner_scale(counted, x, precision.weight_bits)
-    return FloatConv(
-        depthwise=counted.depthwise / lsb[:, None, None],
-        depthwise_bias=counted.depthwise_bias / lsb - zero,
-        pointwise=conv.pointwise * lsb / out[:, None],
-        pointwise_bias=(conv.pointwise_bias + conv.pointwise @ (lsb * zero)) / out,
-        stride=conv.stride)
+    return replace(conv, depthwise=counted.depthwise / lsb[:, None, None],
+                   depthwise_bias=counted.depthwise_bias / lsb - zero, pointwise=conv.pointwise * lsb,
+                   pointwise_bias=conv.pointwise_bias + conv.pointwise @ (lsb * zero))
+
+
+def _outer_scaled(conv: FloatConv, out: torch.Tensor) -> FloatConv:
+    """`conv` giving its result in `out` (O,)."""
+    return replace(conv, pointwise=conv.pointwise / out[:, None], pointwise_bias=conv.pointwise_bias / out)
 
 
 def _inner_scale(conv: FloatConv, x: torch.Tensor, weight_bits: int) -> tuple[torch.Tensor, torch.Tensor]:
