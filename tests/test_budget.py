@@ -8,7 +8,7 @@ import pytest
 
 from hwkit.budget import Budget, judge, read, within
 from hwkit.errors import BadDescription
-from hwkit.measurement import Measurement, sampled
+from hwkit.measurement import Measurement, sampled, synthesised
 
 
 def written(folder: Path, text: str) -> Path:
@@ -43,6 +43,60 @@ def test_one_line_by_hand(tmp_path: Path, text: str, value: float, ok: bool, hea
     assert verdict.ok is ok
     assert verdict.headroom == pytest.approx(headroom, abs=1e-6)
     assert verdict.kind == "measured"
+
+
+KERNEL = Measurement(quantity="kernel_latency", unit="s", kind="estimated", samples=(1.5e-4,), low=1e-4, high=2e-4)
+RATE = Measurement(quantity="throughput", unit="1/s", kind="estimated", samples=(600,), low=500, high=700)
+CYCLES = Measurement(quantity="cycles", unit="cycles", kind="simulated", samples=(31148,))
+OUTSIDE = Measurement(quantity="off_chip_bytes", unit="bytes", kind="measured", samples=(0,))
+LUT = synthesised("LUT", 20_000, "Yosys 0.70")              # up to 21,000
+DSP = synthesised("DSP", 1_312, "Yosys 0.70")               # exactly
+TOTALS = {"LUT": 230_400.0, "DSP": 1_728.0}
+
+
+@pytest.mark.parametrize(("text", "value", "ok", "headroom"), [
+    ("[latency]\nkernel_s = 2e-4", 1.5e-4, True, 0.0),
+    ("[latency]\nkernel_s = 1.9e-4", 1.5e-4, False, -1 / 19),
+    ("[throughput]\nfloor_per_s = 500.0", 600, True, 0.0),          # a floor is judged by the lower end
+    ("[throughput]\nfloor_per_s = 501.0", 600, False, -1 / 501),
+    ("[cycles]\nper_inference = 31200", 31148, True, 52 / 31200),
+    ("[memory]\noff_chip_bytes = 0", 0, True, None),
+    ("[resources]\nLUT = 21000", 20_000, True, 0.0),
+    ("[resources]\nLUT = 20999", 20_000, False, -1 / 20999),
+    ("[resources]\nDSP = 1312", 1_312, True, 0.0),
+    ("[utilisation]\nLUT = 0.1", 20_000 / 230_400, True, 1 - 21_000 / 23_040),
+    ("[utilisation]\nLUT = 0.09", 20_000 / 230_400, False, 1 - 21_000 / 20_736),
+    ("[utilisation]\nDSP = 0.76", 1_312 / 1_728, True, 1 - 1_312 / (0.76 * 1_728)),
+])
+def test_one_line_of_programmable_logic_by_hand(tmp_path: Path, text: str, value: float, ok: bool,
+                                                headroom: float | None) -> None:
+    known = [KERNEL, RATE, CYCLES, OUTSIDE, LUT, DSP]
+    (verdict,) = judge(read(written(tmp_path, text)), "zcu104", known, totals=TOTALS)
+    assert verdict.value == pytest.approx(value)
+    assert verdict.ok is ok
+    assert verdict.headroom == (None if headroom is None else pytest.approx(headroom, abs=1e-9))
+
+
+def test_a_share_without_a_total_is_not_measured_and_says_why() -> None:
+    budget = Budget.model_validate({"utilisation": {"LUT": 0.7}})
+    for known in ([LUT], []):
+        (verdict,) = judge(budget, "rpi4", known)
+        assert verdict.ok is None
+        assert verdict.note.startswith("rpi4 has no programmable logic")
+    (verdict,) = judge(budget, "zcu104", [], totals=TOTALS)
+    assert verdict.note == "nothing measures it here"
+
+
+def test_the_worse_end_of_a_share_is_told_as_a_share() -> None:
+    budget = Budget.model_validate({"utilisation": {"LUT": 0.7}})
+    (verdict,) = judge(budget, "zcu104", [LUT], totals=TOTALS)
+    assert verdict.note == "judged by the worse end of its interval, 9.11 %"
+
+
+def test_the_examples_are_budgets() -> None:
+    examples = sorted((Path(__file__).parent.parent / "examples").glob("budget*.toml"))
+    assert [e.name for e in examples] == ["budget-fpga.toml", "budget.toml"]
+    assert all(read(e).lines("zcu104") for e in examples)
 
 
 @pytest.mark.parametrize(("limit", "ok"), [(0.020, True), (0.015, False), (0.004, False)])
@@ -89,6 +143,10 @@ def test_the_heaviest_operator_is_named() -> None:
     ("[latency]\nmedian_s = -1", "latency.median_s: input should be greater than 0"),
     ("[latency]\nmedian_s = nan", "latency.median_s: input should be"),
     ("[accuracy]\nfloor = 88", "accuracy.floor: input should be less than or equal to 1"),
+    ("[resources]\nLUTS = 5", "resources.LUTS: unknown key; did you mean 'LUT'?"),
+    ("[resources]\nDSP = -1", "resources.DSP: input should be greater than or equal to 0"),
+    ("[utilisation]\nLUT = 70.0", "utilisation.LUT: input should be less than or equal to 1"),
+    ("[throughput]\nfloor_per_s = 0.0", "throughput.floor_per_s: input should be greater than 0"),
     ("[latency\n", "not valid TOML"),
     ("", "sets no limit at all"),
     ("[latency]\nmedian_s = true", "latency.median_s: input should be a valid number"),
