@@ -18,7 +18,6 @@ from hwkit.jobs import Say
 _PR_SET_PDEATHSIG = 1   # linux/prctl.h
 STEPS = ("begin", "prepare", "map_dsp", "coarse", "map_memory", "map_ffram", "fine", "map_cells", "map_ffs",
          "map_luts", "finalize", "check", "edif")          # the labels of synth_xilinx
-_MODULE = r"^(?:\(\*.*?\*\)\s*)?module {name}\b.*?^endmodule"
 _STUBS = "hwkit_primitives.v"
 
 
@@ -108,17 +107,14 @@ def _primitives(sources: list[str], share: Path) -> list[str]:
     """Primitives that the sources name and do not define; writes their declarations, which slang wants to see."""
     text = "\n".join(Path(name).read_text(errors="replace") for name in sources)
     words = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", text)) - set(re.findall(r"\bmodule\s+(\w+)", text))
-    found, declared = [], []
-    library = [(share / "xilinx" / name).read_text() for name in ("cells_xtra.v", "cells_sim.v")]
-    for word in sorted(words):
-        for cells in library:
-            match = re.search(_MODULE.format(name=word), cells, re.M | re.S)
-            if match:
-                found.append(word)
-                declared.append(match.group(0))
-                break
-    Path(_STUBS).write_text("\n".join(declared) + "\n")
-    return found
+    declared: dict[str, str] = {}
+    for library in ("cells_sim.v", "cells_xtra.v"):
+        cells = (share / "xilinx" / library).read_text()
+        for match in re.finditer(r"^module (\w+)", cells, re.M):
+            if match[1] in words:
+                declared[match[1]] = cells[match.start():cells.index("endmodule", match.start())] + "endmodule\n"
+    Path(_STUBS).write_text("\n".join(declared.values()) or "// none\n")
+    return sorted(declared)
 
 
 def _read_verilog(session: _Session, spec: dict[str, Any]) -> None:

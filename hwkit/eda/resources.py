@@ -12,10 +12,10 @@ from hwkit.describe import Frozen
 from hwkit.errors import BadInput
 
 BIAS = ("counted from a Yosys netlist before placement: no LUT6_2 pairing and no ternary adders, so LUTs tend to "
-        "be above what the vendor's tool reports; carry8 is a lower bound, as two CARRY4 fill a CARRY8 only where a "
-        "chain goes on; inverters count nothing, the LUT or pin that follows takes them in")
+        "be above what the vendor's tool reports; carry8 is a lower bound, as two CARRY4 fill a CARRY8 only where "
+        "a chain goes on; inverters count nothing, the LUT or pin that follows takes them in")
 
-LUTS = {f"LUT{n}": 1 for n in range(1, 7)} | {"LUT6_2": 1, "CFGLUT5": 1}
+LUTS = {f"LUT{n}": 1 for n in range(1, 7)} | {"LUT6_2": 1}
 SHIFT_REGISTERS = dict.fromkeys(("SRL16", "SRL16E", "SRLC16", "SRLC16E", "SRLC32E"), 1)
 LUT_RAMS = {"RAM16X1S": 1, "RAM32X1S": 1, "RAM64X1S": 1, "RAM128X1S": 2, "RAM256X1S": 4, "RAM512X1S": 8,
             "RAM16X1D": 2, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM256X1D": 8,
