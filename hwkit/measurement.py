@@ -136,7 +136,9 @@ def synthesised(resource: Resource, count: int, tool: str, across: tuple[float, 
     count, SYNTHESIS_RANGE by default; `source` says that it was synthesised and by what.
     """
     least, most = across or SYNTHESIS_RANGE[resource]
+    same = least == most == 1
+    why = ("the vendor's tool is taken to need as many" if same else
+           f"the interval is what the vendor's tool may make of it: {least:g} to {most:g} of the count, assumed")
     return Measurement(quantity=resource, unit="1", kind="estimated", samples=(float(count),),
                        low=float(math.floor(count * least)), high=float(math.ceil(count * most)),
-                       source=f"this design synthesised by {tool}; the interval is what the vendor's tool may "
-                              f"make of it ({least:g} to {most:g} of the count, assumed)", **rest)
+                       source=f"this design synthesised by {tool}; {why}", **rest)

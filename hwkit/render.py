@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hwkit.budget import Verdict
-from hwkit.measurement import Measurement
+from hwkit.budget import SHARES, Verdict
+from hwkit.measurement import RESOURCES, Measurement, Resource
 from hwkit.report import OperatorRow, Report
 from hwkit.units import percent, shown
 
@@ -23,24 +23,30 @@ TOP_OPERATORS = 12
 
 @dataclass(frozen=True)
 class Section:
-    """A titled table; `right` are the columns aligned to the right."""
+    """A titled table, whose columns in `right` are aligned to the right; or a `drawing`: lines as they are."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: tuple[int, ...] = ()
+    drawing: tuple[str, ...] = ()
 
 
 def _quantity(m: Measurement) -> tuple[str, ...]:
-    if m.quantity.startswith(("accuracy", "agreement")):
-        value, tail = percent(m.value), ("", "")
+    as_share = m.quantity.startswith(("accuracy", "agreement", "lane_utilisation"))
+
+    def number(x: float) -> str:
+        return percent(x) if as_share else shown(x, m.unit)
+
+    if as_share:
+        value, tail = number(m.value), ("", "")
     else:
-        value = shown(m.value, m.unit)
+        value = number(m.value)
         many = m.kind == "measured" and len(m.samples) >= 10
         tail = (shown(m.percentile(90), m.unit), shown(m.percentile(99), m.unit)) if many else ("", "")
     interval = ""
     if m.low is not None and m.high is not None:
-        low, high = shown(m.low, m.unit), shown(m.high, m.unit)
+        low, high = number(m.low), number(m.high)
         interval = f"{low} .. {high}" if low != high else ""
     n = "" if m.kind == "estimated" else str(m.n if m.n is not None else len(m.samples))
     return m.quantity, value, *tail, interval, n, m.kind
@@ -48,14 +54,14 @@ def _quantity(m: Measurement) -> tuple[str, ...]:
 
 def _verdict(v: Verdict) -> tuple[str, ...]:
     state = "not measured" if v.ok is None else "within" if v.ok else "OVER"
-    as_share = v.line.startswith("accuracy")
+    as_share = v.line.startswith(SHARES)
 
     def number(x: float) -> str:
         return percent(x) if as_share else shown(x, v.unit)
 
     headroom = "" if v.headroom is None else f"{100 * v.headroom:+.0f} %"
     return (v.line, number(v.limit), "" if v.value is None else number(v.value), v.kind or "", headroom, state,
-            v.note or v.heaviest)
+            "; ".join(filter(None, (v.heaviest, v.note))))
 
 
 def _operators(report: Report) -> Section:
@@ -63,10 +69,11 @@ def _operators(report: Report) -> Section:
     rows: list[OperatorRow] = heavy[:TOP_OPERATORS]
     unit, kind = report.operator_unit, report.operator_kind
     head = f"cost ({kind})" if kind else "cost"
-    body = [(f"{r.stage}/{r.index}", r.name, "x".join(map(str, r.output_shape)), str(r.repeat), r.delegate or "-",
-             f"{r.macs * r.repeat:,}" if r.macs is not None else "-", f"{r.weight_bytes:,}",
-             "-" if r.cost is None else shown(r.cost, unit), "" if r.share is None else f"{100 * r.share:.1f} %")
-            for r in rows]
+    body: list[tuple[str, ...]] = [
+        (f"{r.stage}/{r.index}", r.name, "x".join(map(str, r.output_shape)), str(r.repeat), r.delegate or "-",
+         f"{r.macs * r.repeat:,}" if r.macs is not None else "-", f"{r.weight_bytes:,}",
+         "-" if r.cost is None else shown(r.cost, unit), "" if r.share is None else f"{100 * r.share:.1f} %")
+        for r in rows]
     left = len(report.operators) - len(rows)
     if left > 0:
         rest = heavy[TOP_OPERATORS:]
@@ -78,7 +85,53 @@ def _operators(report: Report) -> Section:
     what = {"s": "seconds"}.get(unit, unit or "cost")
     title = f"Operators, heaviest first: MACs and {what} of all runs, shares of their sum (all in the JSON)"
     columns = ("operator", "kind", "output", "runs", "delegate", "MACs", "weight bytes", head, "share")
+    if unit == "cycles":                     # programmable logic knows no delegates
+        return Section(title, columns[:4] + columns[5:], tuple(row[:4] + row[5:] for row in body), (3, 4, 5, 6, 7))
     return Section(title, columns, tuple(body), (3, 5, 6, 7, 8))
+
+
+def _resources(report: Report) -> Section:
+    """Of the whole design, against the chip and the limit to which it can still be placed and routed."""
+    rows: list[tuple[str, ...]] = []
+    for r in report.resources:
+        between = ""
+        if r.low is not None and r.high is not None and r.low != r.high:
+            between = f"{shown(r.low, '1')} .. {shown(r.high, '1')}"
+        rows.append((r.resource, shown(r.used, "1"), between, f"{r.available:,}", f"{100 * r.share:.1f} %",
+                     f"{100 * r.limit:.0f} %", r.kind))
+    columns = ("resource", "used", "interval", "available", "share", "limit", "kind")
+    return Section("Resources of the chip", columns, tuple(rows), (1, 3, 4, 5))
+
+
+def _parts(report: Report) -> Section:
+    """A line for each part, a column for each resource that any part tells of."""
+    told = [r for r in RESOURCES if any(p.resource == r for p in report.parts)]
+    names = list(dict.fromkeys(p.part for p in report.parts))
+    known = {(p.part, p.resource): p for p in report.parts}
+
+    def cell(part: str, resource: Resource) -> str:
+        row = known.get((part, resource))
+        return "-" if row is None else "not modelled" if row.used is None else shown(row.used, "1")
+
+    def kinds(part: str) -> str:
+        return ", ".join(dict.fromkeys(p.kind for p in report.parts if p.part == part))
+
+    rows = tuple((name, *(cell(name, r) for r in told), kinds(name)) for name in names)
+    return Section("Resources by part", ("part", *told, "kind"), rows, tuple(range(1, len(told) + 1)))
+
+
+def _memory(report: Report) -> Section:
+    rows: list[tuple[str, ...]] = [
+        (r.buffer, r.contents, f"{r.words:,} x {r.width_bits:,}", r.memory,
+         f"{r.primitives:,} {r.primitive} {r.depth}x{r.width}", f"{r.partition:,}", str(r.copies),
+         f"{r.data_bits / 8:,.0f}", f"{100 * r.data_bits / r.allocated_bits:.0f} %", f"{100 * r.share:.1f} %")
+        for r in report.memory]
+    data, held = (sum(getattr(r, f) for r in report.memory) for f in ("data_bits", "allocated_bits"))
+    rows.append(("all", "", "", "", f"{sum(r.primitives for r in report.memory):,}", "", "", f"{data / 8:,.0f}",
+                 f"{100 * data / held:.0f} %", ""))
+    columns = ("buffer", "contents", "words x bits", "in", "primitives", "partition", "copies", "bytes", "filled",
+               "of the chip's")
+    return Section("Buffers in on-chip memories", columns, tuple(rows), (2, 5, 6, 7, 8, 9))
 
 
 def sections(report: Report) -> list[Section]:
@@ -99,6 +152,14 @@ def sections(report: Report) -> list[Section]:
                              tuple((m.quantity, m.source) for m in report.measurements if m.source)))
     if report.not_measured:
         found.append(Section("Not measured", ("quantity", "why"), tuple(sorted(report.not_measured.items()))))
+    if report.resources:
+        found.append(_resources(report))
+    if report.parts:
+        found.append(_parts(report))
+    if report.memory:
+        found.append(_memory(report))
+    if report.memory_map:
+        found.append(Section("Map of the on-chip memories", (), (), drawing=report.memory_map))
     if report.operators:
         found.append(_operators(report))
     if report.findings:
@@ -135,11 +196,20 @@ def as_markdown(reports: Iterable[Report]) -> str:
     for report in reports:
         lines += [f"# {title(report)}", ""]
         for s in sections(report):
+            if s.drawing:
+                lines += [f"## {s.title}", "", "```text", *s.drawing, "```", ""]
+                continue
             rule = ["---:" if i in s.right else "---" for i in range(len(s.columns))]
             lines += [f"## {s.title}", "", "| " + " | ".join(s.columns) + " |", "| " + " | ".join(rule) + " |"]
             lines += ["| " + " | ".join(map(cell, row)) + " |" for row in s.rows] + [""]
         lines += [f"**{verdict(report)}**", ""]
     return "\n".join(lines)
+
+
+def drawn_map(section: Section) -> RenderableType:
+    """A section's drawing under its title."""
+    return Text("\n").join([Text(section.title, style="bold"), Text(""),
+                            *(Text(f" {line}", no_wrap=True) for line in section.drawing), Text("")])
 
 
 def table(section: Section) -> Table:
@@ -158,7 +228,7 @@ def as_text(reports: Sequence[Report]) -> RenderableType:
     parts: list[RenderableType] = []
     for report in reports:
         parts.append(Text(title(report), style="bold underline"))
-        parts += [table(s) for s in sections(report)]
+        parts += [drawn_map(s) if s.drawing else table(s) for s in sections(report)]
         good = report.ok
         parts.append(Text(verdict(report), style="bold green" if good else "bold red"))
         parts.append(Text(""))
