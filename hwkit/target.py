@@ -83,6 +83,20 @@ class Power(Frozen):
     bram_access_j: Interval
     uram_access_j: Interval
 
+    def idle_w(self) -> tuple[float, float]:
+        """(low, high) of the chip and its processor while the programmable logic does nothing."""
+        return self.static_w.low + self.processor_w.low, self.static_w.high + self.processor_w.high
+
+    def inference_j(self, *, dsp_cycles: float, lut_cycles: float, bram_accesses: float,
+                    uram_accesses: float) -> tuple[float, float]:
+        """(low, high) of what one inference takes above that, in the programmable logic.
+
+        dsp_cycles, lut_cycles   DSP slices and LUTs, each times the cycles in which it works
+        """
+        terms = ((dsp_cycles, self.dsp_cycle_j), (lut_cycles, self.lut_cycle_j),
+                 (bram_accesses, self.bram_access_j), (uram_accesses, self.uram_access_j))
+        return sum(n * each.low for n, each in terms), sum(n * each.high for n, each in terms)
+
 
 class Fpga(Frozen):
     """The programmable logic and the way to it.

@@ -80,6 +80,20 @@ def test_programmable_logic_has_totals_limits_and_an_assumed_clock() -> None:
         assert 0 < interval.low < interval.high, name
 
 
+def test_energy_is_each_count_times_its_coefficient() -> None:
+    logic = targets.target("zcu104").fpga
+    assert logic is not None
+    assert logic.power is not None
+    assert logic.power.idle_w() == pytest.approx((2.1, 4.0))
+    # 1,312 DSPs and 35,344 LUTs at work for 31,148 cycles, and 8 URAMs read and written in each of them
+    low, high = logic.power.inference_j(dsp_cycles=1_312 * 31_148, lut_cycles=35_344 * 31_148, bram_accesses=0,
+                                        uram_accesses=16 * 31_148)
+    assert low == pytest.approx(61.30e-6 + 22.02e-6 + 7.48e-6, rel=1e-3)
+    assert high == pytest.approx(326.93e-6 + 220.18e-6 + 29.90e-6, rel=1e-3)
+    assert logic.power.inference_j(dsp_cycles=0, lut_cycles=0, bram_accesses=1, uram_accesses=0) == pytest.approx(
+        (3e-12, 15e-12))
+
+
 @pytest.mark.parametrize(("old", "new", "words"), [
     ("LUT = 0.7", "LUT = 70", "fpga.usable.LUT: input should be less than or equal to 1"),
     ("DSP = { value = 1_728", "DSP = { value = 1_728.5", "fpga.totals: value error, DSP is a count"),
