@@ -43,8 +43,8 @@ class Primitive:
     dual: tuple[Shape, ...] = ()
 
 
-# UG573 (block RAM, UltraRAM) and UG574 (distributed RAM: eight LUTs share a write port, one output of each is lost
-# to it). A block RAM gives its widest shape only with one port to read and one to write.
+# UG573 (block RAM, UltraRAM) and UG574 (distributed RAM: one of eight LUTs serves the write address, seven are read).
+# A block RAM gives its widest shape only with one port to read and one to write.
 _RAMB18 = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 _RAMB36 = ((1024, 36), (2048, 18), (4096, 9), (8192, 4), (16384, 2), (32768, 1))
 PRIMITIVES = (
@@ -63,6 +63,7 @@ class Buffer(Frozen):
     reads, writes  ports needed in one cycle; no write at all for what never changes
     initialised    its contents come with the bitstream, which a URAM cannot
     preferred      the only memories the design can use for it, the first before the second; () for any
+    bank_bits      the design splits the width into banks of so many bits, each in primitives of its own
     """
 
     name: NonEmpty
@@ -73,6 +74,7 @@ class Buffer(Frozen):
     writes: Annotated[int, Field(ge=0, le=1)] = 1
     initialised: bool = False
     preferred: tuple[Memory, ...] = ()
+    bank_bits: Count | None = None
 
     @model_validator(mode="after")
     def _filled(self) -> Self:
@@ -83,6 +85,11 @@ class Buffer(Frozen):
     @property
     def bits(self) -> int:
         return self.words * self.width_bits
+
+    @property
+    def bank(self) -> int:
+        """Bits that lie together."""
+        return min(self.bank_bits or self.width_bits, self.width_bits)
 
 
 class Capacity(Frozen):
@@ -140,7 +147,8 @@ class Placed:
     @property
     def partition(self) -> int:
         """Primitives side by side."""
-        return -(-self.buffer.width_bits // self.width)
+        whole, rest = divmod(self.buffer.width_bits, self.buffer.bank)
+        return whole * -(-self.buffer.bank // self.width) + -(-rest // self.width)
 
     @property
     def stacked(self) -> int:
@@ -161,8 +169,9 @@ class Placed:
 
     def where(self, word: int, bit: int, copy: int = 0) -> tuple[int, int, int]:
         """(primitive, address in it, bit in it) that holds one bit of the buffer."""
-        column, row = bit // self.width, word // self.depth
-        return (copy * self.stacked + row) * self.partition + column, word % self.depth, bit % self.width
+        bank, within = divmod(bit, self.buffer.bank)
+        column, row = bank * -(-self.buffer.bank // self.width) + within // self.width, word // self.depth
+        return (copy * self.stacked + row) * self.partition + column, word % self.depth, within % self.width
 
 
 @dataclass(frozen=True)

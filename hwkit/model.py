@@ -10,17 +10,42 @@ from hwkit.describe import Frozen
 Format = Literal["pt2", "tflite", "qonnx"]
 
 
+class Layer(Frozen):
+    """One layer with weights, as much of it as a forecast needs.
+
+    kernel   of a convolution, (1, 1) of a linear layer;  output_shape: of one sample
+    """
+
+    kind: Literal["convolution", "linear"]
+    inputs: int
+    outputs: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    groups: int = 1
+    output_shape: tuple[int, ...]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one execution."""
+        pixels = 1
+        for n in self.output_shape[1:]:
+            pixels *= n
+        return pixels * self.outputs * self.inputs // self.groups * self.kernel[0] * self.kernel[1]
+
+
 class Stage(Frozen):
     """One piece of a network that is run `repeat` times in a row.
 
     A neural-ODE block is its single step with repeat = N. `times` holds t of every repeat when the
-    step depends on time; it is then the step's second input, float32 of shape (1,).
+    step depends on time; it is then the step's second input, float32 of shape (1,). `layers` are those with
+    weights, in the order of one execution.
     """
 
     name: str
     path: Path
     repeat: int = 1
     times: tuple[float, ...] | None = None
+    layers: tuple[Layer, ...] = ()
 
 
 class Model(Frozen):

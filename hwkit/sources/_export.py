@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 
 from hwkit.errors import BadModel
 from hwkit.jobs import Say
-from hwkit.model import Model, Stage
+from hwkit.model import Layer, Model, Stage
 from hwkit.nn import ode
 from hwkit.sources._child import raise_if_out_of_memory
 
@@ -142,10 +142,26 @@ def _write_stages(module: nn.Module, x: torch.Tensor, folder: Path, what: str, s
             say(f"exporting stage {piece.name}")
             path = Path("stages") / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', piece.name)}.pt2"
             inputs = (x,) if piece.times is None else (x, torch.zeros(1))
-            save(exported(piece.module, inputs, f"stage {piece.name} of {what}"), folder / path)
-            written.append(Stage(name=piece.name, path=path, repeat=piece.repeat, times=piece.times))
+            program = exported(piece.module, inputs, f"stage {piece.name} of {what}")
+            save(program, folder / path)
+            written.append(Stage(name=piece.name, path=path, repeat=piece.repeat, times=piece.times,
+                                 layers=tuple(_layers(program))))
             x = piece(x)
     return tuple(written), ()
+
+
+def _layers(program: ExportedProgram) -> Iterable[Layer]:
+    """The convolutions and linear layers of an exported program; others with weights are left out."""
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.conv2d.default:
+            weight, given = node.args[1].meta["val"], dict(enumerate(node.args))
+            yield Layer(kind="convolution", inputs=node.args[0].meta["val"].shape[1], outputs=weight.shape[0],
+                        kernel=tuple(weight.shape[2:]), stride=(given.get(3) or [1])[0], groups=given.get(6) or 1,
+                        output_shape=tuple(node.meta["val"].shape[1:]))
+        elif node.target is torch.ops.aten.linear.default:
+            outputs, inputs = node.args[1].meta["val"].shape
+            yield Layer(kind="linear", inputs=inputs, outputs=outputs,
+                        output_shape=tuple(node.meta["val"].shape[1:]))
 
 
 def _first_layer(module: nn.Module) -> str:

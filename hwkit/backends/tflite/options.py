@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from hwkit.describe import Frozen
-from hwkit.errors import BadInput
+from hwkit.options import parsed
 
 Precision = Literal["f32", "f16", "dynamic", "int8"]
 Cut = Literal["auto", "stepped", "unrolled"]
@@ -36,18 +35,5 @@ class Options(Frozen):
 
 
 def parse(given: Mapping[str, str]) -> Options:
-    """Options from key=value pairs. Raises BadInput for an unknown key or a value that does not fit."""
-    known = list(Options.model_fields)
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise BadInput(f"the tflite backend has no option {key!r}{meant}", f"options: {', '.join(known)}")
-    values = {key: None if key == "images" and value == "all" else value for key, value in given.items()}
-    try:
-        return Options.model_validate(values)
-    except ValidationError as e:
-        error = e.errors()[0]
-        key = str(error["loc"][0])
-        raise BadInput(f"option {key}={given[key]}: {error['msg'][0].lower()}{error['msg'][1:]}",
-                       f"e.g. {key}={Options.model_fields[key].default or 100}") from None
+    """Options from key=value pairs; images=all for every image. Raises BadInput."""
+    return parsed(given, Options, "tflite")
