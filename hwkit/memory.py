@@ -43,7 +43,7 @@ class Primitive:
     dual: tuple[Shape, ...] = ()
 
 
-# UG573 (block RAM, UltraRAM) and UG574 (distributed RAM: one of eight LUTs serves the write address, seven are read).
+# UG573 (block RAM, UltraRAM), UG574 (distributed RAM: one of eight LUTs serves the write address, seven are read).
 # A block RAM gives its widest shape only with one port to read and one to write.
 _RAMB18 = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 _RAMB36 = ((1024, 36), (2048, 18), (4096, 9), (8192, 4), (16384, 2), (32768, 1))
