@@ -46,7 +46,8 @@ _PORT = """\
       else if (WRITE_MODE_{P} != "NO_CHANGE" || W{P} == 0 || we_{p} == 0) begin
         read_{p} <= old_{p}; readp_{p} <= oldp_{p};
       end
-      if (W{P} != 0 && W{P} < 8 && we_{p}[0]) data[start_w{p} / 8][start_w{p} % 8 +: MIN_{P}] <= in_{p}[MIN_{P}-1:0];
+      if (W{P} != 0 && W{P} < 8 && we_{p}[0])
+        data[start_w{p} / 8][start_w{p} % 8 +: MIN_{P}] <= in_{p}[MIN_{P}-1:0];
       for (k = 0; k < W{P} / 8; k = k + 1)
         if (we_{p}[k]) begin
           data[start_w{p} / 8 + k] <= in_{p}[8 * k +: 8];
@@ -83,32 +84,51 @@ def netlist_verilog(done: Synthesis, folder: Path) -> list[Path]:
 def cell_models(kinds: Collection[str]) -> str:
     """Verilog of these primitives, for simulation. Raises BadInput for one that has no model."""
     library = (share() / "xilinx" / "cells_sim.v").read_text()
+    declared = (share() / "xilinx" / "cells_xtra.v").read_text()
     found = []
     for kind in sorted(kinds):
-        if kind in _BLOCK_RAMS:
-            found.append(_block_ram(kind))
-        elif (OURS / f"{kind}.v").is_file():
-            found.append((OURS / f"{kind}.v").read_text())
+        if kind in _BLOCK_RAMS or (OURS / f"{kind}.v").is_file():
+            text = _block_ram(kind) if kind in _BLOCK_RAMS else (OURS / f"{kind}.v").read_text()
+            found.append(_complete(text, _module(kind, declared) or ""))
         else:
-            match = re.search(rf"^module {kind}\b.*?^endmodule", library, re.M | re.S)
-            if match is None:
+            text = _module(kind, library) or ""
+            if not text:
                 raise BadInput(f"there is no simulation model of {kind}")
-            found.append(re.sub(r"^\s*specify\b.*?^\s*endspecify\b", "", match[0], flags=re.M | re.S) + "\n")
+            found.append(re.sub(r"^\s*specify\b.*?^\s*endspecify\b", "", text, flags=re.M | re.S) + "\n")
     return "\n".join(found)
+
+
+def _module(kind: str, library: str) -> str | None:
+    match = re.search(rf"^module {kind}\b.*?^endmodule", library, re.M | re.S)
+    return match[0] if match else None
+
+
+def _complete(model: str, declaration: str) -> str:
+    """A model of ours with the parameters it does not know: they must keep their defaults, or it stops."""
+    known = set(re.findall(r"\bparameter\b[^=;]*?(\w+)\s*=", model))
+    more = [(text, name, default) for text, name, default
+            in re.findall(r"^\s*(parameter\b[^=;]*?(\w+)\s*=\s*([^;]+));", declaration, re.M) if name not in known]
+    if not more:
+        return model
+    checks = " || ".join(f"{name} != {default}" for _, name, default in more)
+    model = model.replace(" #(\n", " #(\n" + "".join(f"  {text},\n" for text, _, _ in more), 1)
+    return re.sub(r"\nendmodule", f'\n  initial if ({checks})\n    $fatal(1, "a parameter is not in this model");'
+                  "\nendmodule", model)
 
 
 def _block_ram(kind: str) -> str:
     size = _BLOCK_RAMS[kind]
     half = 16 * size // 2048
-    names = [(f"INIT_{i:02X}", "data") for i in range(size // 32)] + \
-            [(f"INITP_{i:02X}", "parity") for i in range(size // 256)]
-    fill = "\n".join(
-        [f"    for (i = 0; i < 32; i = i + 1) data[{32 * n} + i] = INIT_{n:02X}[8 * i +: 8];" for n in range(size // 32)]
-        + [f"    for (i = 0; i < 256; i = i + 1) parity[{256 * n} + i] = INITP_{n:02X}[i];"
-           for n in range(size // 256)])
+    data = [f"INIT_{i:02X}" for i in range(size // 32)]
+    parity = [f"INITP_{i:02X}" for i in range(size // 256)]
+    fill = [f"    for (i = 0; i < 32; i = i + 1) data[{32 * n} + i] = {name}[8 * i +: 8];"
+            for n, name in enumerate(data)]
+    fill += [f"    for (i = 0; i < 256; i = i + 1) parity[{256 * n} + i] = {name}[i];"
+             for n, name in enumerate(parity)]
     text = (OURS / "RAMB.v").read_text().replace("@PORTS@", "".join(_PORT.format(**p) for p in _PORTS))
-    for mark, value in {"NAME": kind, "BYTES": size, "HALF": half, "TOP": half * 9 // 8 - 1,
-                        "ADDRESS": (8 * size - 1).bit_length() - 1, "FILL": fill,
-                        "INITS": "\n".join(f"  parameter [255:0] {name} = 256'd0," for name, _ in names)}.items():
+    marks = {"NAME": kind, "BYTES": size, "HALF": half, "TOP": half * 9 // 8 - 1,
+             "ADDRESS": (8 * size - 1).bit_length() - 1, "FILL": "\n".join(fill),
+             "INITS": "\n".join(f"  parameter [255:0] {name} = 256'd0," for name in data + parity)}
+    for mark, value in marks.items():
         text = text.replace(f"@{mark}@", str(value))
     return text
