@@ -255,8 +255,8 @@ def _whole(node: Node, operands: list[Operand], k: int, what: str) -> int:
     if not isinstance(value, np.ndarray) or not value.size or not (value == value.ravel()[0]).all():
         raise node.refused(f"has a {what} that is not one constant")
     number = float(value.ravel()[0])
-    if not number.is_integer():
-        raise node.refused(f"has a {what} of {number:g}, which is not whole")
+    if not number.is_integer() or abs(number) >= 1 << 31:
+        raise node.refused(f"has a {what} of {number:g}, which is not whole or too large")
     return int(number)
 
 

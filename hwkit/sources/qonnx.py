@@ -58,6 +58,7 @@ def write_qonnx(model: ModelProto, opening: Opening, folder: Path, say: Say, *, 
     what = opening.source.text
     model = named(model)
     shape = chosen_shape(opening, input_shape(model, what))
+    check_operators(model.graph, what)
     say("cleaning")
     clean, parameters = cleaned(model, what)
     check_quantisers(clean.graph, what)
@@ -115,6 +116,14 @@ def input_shape(model: ModelProto, what: str) -> tuple[int, ...]:
         raise BadModel(f"{what} takes an input of shape {shape}; what is deployed here takes one sample, (1, ...)",
                        "export it again with batch 1")
     return shape[1:]
+
+
+def check_operators(graph: onnx.GraphProto, what: str) -> None:
+    """Raises BadModel for a node of a domain that is neither ONNX nor a quantiser's."""
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx") and not (node.domain == DOMAINS[0] and node.op_type in QUANTISERS):
+            raise BadModel(f"{what}: node {node.name} ({node.op_type}) of the domain {node.domain!r:.60} has no "
+                           "integer form here", f"express it in ONNX and {', '.join(QUANTISERS)} nodes")
 
 
 def cleaned(model: ModelProto, what: str) -> tuple[ModelProto, int]:

@@ -71,6 +71,13 @@ def tanh() -> Graph:
     return g
 
 
+def threshold() -> Graph:
+    """What FINN makes of a quantiser: it is no longer QONNX."""
+    g = Graph()
+    g.node("MultiThreshold", g.quant("x"), F32([[0.0, 1.0]]), name="steps", domain="qonnx.custom_op.general")
+    return g
+
+
 def nan_scale() -> Graph:
     g = Graph()
     g.quant("x", np.nan, name="input")
@@ -109,7 +116,7 @@ MADE: dict[str, Callable[[], Graph | onnx.ModelProto]] = {
     "open batch": lambda: network(("n", 1, 6, 6)),
     "after relu": signed_after_relu, "after unsigned": signed_after_unsigned, "float weight": float_weight,
     "operator": tanh, "nan scale": nan_scale, "nan weight": nan_weight, "two outputs": two_outputs,
-    "two inputs": two_inputs, "data dependent": data_dependent,
+    "threshold": threshold, "two inputs": two_inputs, "data dependent": data_dependent,
 }
 
 
@@ -176,6 +183,7 @@ def test_a_shared_weight_is_counted_once(outcomes: Outcomes) -> None:
     ("after unsigned", "the signed quantiser second reads what the unsigned quantiser first gave"),
     ("float weight", "node fc (MatMul) has a float weight"),
     ("operator", "node squash (Tanh) is an operator with no integer form"),
+    ("threshold", "node steps (MultiThreshold) of the domain 'qonnx.custom_op.general' has no integer form"),
     ("nan scale", "node input (Quant) has 1 scales among 1 that are not positive numbers"),
     ("nan weight", "node weights (Quant) has NaN or infinity among its values"),
     ("two outputs", "has 1 inputs and 2 outputs (x -> "),
