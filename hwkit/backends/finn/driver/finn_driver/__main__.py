@@ -35,7 +35,7 @@ def _flow(spec: dict[str, Any], log: Any) -> dict[str, Any]:
 
 
 def main(spec_file: str, result_file: str) -> int:
-    spec = json.loads(Path(spec_file).read_text())
+    spec = json.loads(Path(spec_file).read_text())["finn"]
     spec["build"] = os.getcwd()
     log_path = Path(spec["log"])
     log_path.parent.mkdir(parents=True, exist_ok=True)

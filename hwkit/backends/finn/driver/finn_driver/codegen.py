@@ -47,3 +47,15 @@ def gather(model: ModelWrapper, build: Path, site: Path, version: str) -> list[s
             made.append(str(place.relative_to(build)))
     (build / FOLDER / "README.txt").write_text(README.format(version=version))
     return sorted([*made, f"{FOLDER}/README.txt"])
+
+
+def external(build: Path, files: list[str]) -> dict[str, list[str]]:
+    """Layer -> the AXI masters its generated module has: what it reads and writes outside the chip."""
+    found: dict[str, set[str]] = {}
+    for file in files:
+        if not file.endswith((".v", ".sv")):
+            continue
+        names = re.findall(r"\b(m_axi_\w+)_a[wr]addr\b", (build / file).read_text())
+        if names:
+            found.setdefault(Path(file).parts[1], set()).update(names)
+    return {layer: sorted(names) for layer, names in found.items()}

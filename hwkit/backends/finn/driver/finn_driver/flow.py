@@ -86,7 +86,8 @@ class Flow:
         files = codegen.gather(model, self.build, Path(finn.__file__).parent, version("finn-plus"))
         return {"layers": rows, "used": totals(rows), "bottleneck": chosen.bottleneck, "max_cycles": chosen.cycles,
                 "performance": self._performance(chosen), "checks": checks, "copies": copies, "floors": floors,
-                "steps": steps, "outside": outside, "codegen": files, "reports": self._reports(),
+                "steps": steps, "outside": outside, "codegen": files,
+                "external": codegen.external(self.build, files), "reports": self._reports(),
                 "seconds": self.seconds,
                 "versions": {name: version(name) for name in ("finn-plus", "qonnx", "onnx", "numpy")}}
 

@@ -1,0 +1,104 @@
+"""FINN: a dataflow accelerator, one hardware layer a network layer, with no vendor tool.
+
+Estimates and generated code (HLS C++, Verilog) of a QONNX file. FINN lives in an environment of its own
+(`hwkit toolchain install finn`) and is driven from outside. One subject a file, in the order data passes through:
+
+    options, refusals   what one may choose; what cannot be built, before any tool starts
+    reference           a job here: inputs, wanted outputs, rounding ties
+    driver/             runs inside FINN's environment; JSON in, JSON out
+    gather              a job here: what FINN wrote, as hwkit.artifact.Built, with
+        figures         estimates with intervals
+        findings        what was checked, and what FINN does not say
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from hwkit.artifact import BuildPlan, Built, Command, Estimate, Problem
+from hwkit.backends.finn.options import Options, parse
+from hwkit.data import cache_root
+from hwkit.errors import BadInput
+from hwkit.jobs import command
+from hwkit.measurement import RESOURCES
+from hwkit.model import Model
+from hwkit.target import Fpga, Target
+from hwkit.toolchains import finn
+
+SPEC, REFERENCE, DRIVEN, RESULT = "spec.json", "reference.json", "finn.json", "result.json"
+DRIVER = Path(__file__).resolve().parent / "driver"
+JOB_S = 1800.0
+FINN_S = 3600.0
+MEMORY_BYTES = 24 * 2**30     # address space, of which FINN's libraries take several GiB without using them
+ESTIMATED = ("LUT", "DSP", "BRAM_18K", "URAM")
+
+
+def options(given: Mapping[str, str]) -> Options:
+    """Frozen options from key=value pairs; see finn.options. Raises BadInput."""
+    return parse(given)
+
+
+def check(model: Model, target: Target, options: Options) -> list[Problem]:
+    """What stands in the way, from the file alone; that FINN is not installed is said too, and not fatal."""
+    from hwkit.backends.finn.refusals import refusals
+
+    if target.fpga is None:
+        return [Problem(message=f"{target.name} has no programmable logic")]
+    if model.format != "qonnx":
+        return [Problem(message=f"FINN takes a QONNX file, and {model.name} is a {model.format} file: quantise it "
+                                "with Brevitas and export it to QONNX")]
+    missing = [] if finn.installed() else [Problem(message=f"FINN is not installed: {finn.HINT}", fatal=False)]
+    return [*refusals(model.path), *missing]
+
+
+def estimate(model: Model, target: Target, options: Options) -> Estimate:
+    """Nothing: FINN's estimates come from its layers, which only a build makes."""
+    del model, target, options
+    return Estimate(refused=tuple(f"{q}: FINN estimates it while building" for q in (*ESTIMATED, "cycles")))
+
+
+def plan(model: Model, target: Target, options: Options) -> BuildPlan:
+    """Wanted outputs, FINN, and what it says. Raises ToolMissing, BadInput."""
+    fpga = _fpga(target)
+    python = finn.python()
+    log = cache_root() / "logs" / f"finn-{model.name}.log"
+    spec = {
+        "model": _absolute(model).model_dump(mode="json"), "options": options.model_dump(mode="json"),
+        "clock": fpga.clock_hz.model_dump(mode="json"),
+        "finn": {"model": str(model.path.absolute()), "part": fpga.part, "clock_hz": fpga.clock_hz.value,
+                 "limits": {r: fpga.limit(r) for r in RESOURCES if r in ESTIMATED}, "target_fps": options.fps,
+                 "rolled": options.ode == "rolled", "standalone_thresholds": options.thresholds == "standalone",
+                 "golden": "golden.npz", "log": str(log)}}
+    driver = ("env", "PYTHONHASHSEED=0", f"PYTHONPATH={DRIVER}", "OMP_NUM_THREADS=1", str(python), "-P", "-m",
+              "finn_driver", SPEC, DRIVEN)
+    return BuildPlan(
+        files={SPEC: json.dumps(spec, indent=2, sort_keys=True)},
+        commands=(
+            command("hwkit.backends.finn.reference:job", SPEC, REFERENCE, timeout_s=JOB_S,
+                    what=f"executing {model.name}"),
+            Command(what=f"compiling {model.name} with FINN", argv=driver, timeout_s=FINN_S,
+                    memory_bytes=MEMORY_BYTES),
+            command("hwkit.backends.finn.gather:job", SPEC, RESULT, timeout_s=JOB_S,
+                    what=f"reading what FINN made of {model.name}")))
+
+
+def _fpga(target: Target) -> Fpga:
+    if target.fpga is None:
+        raise BadInput(f"{target.name} has no programmable logic", "hwkit list targets")
+    return target.fpga
+
+
+def _absolute(model: Model) -> Model:
+    """With paths that hold in any working folder."""
+    return model.model_copy(update={"path": model.path.absolute(),
+                                    "data": model.data.absolute() if model.data else None})
+
+
+def collect(build_dir: Path) -> Built:
+    """What FINN made. Raises BadInput when it has not run there."""
+    path = build_dir / RESULT
+    if not path.is_file():
+        raise BadInput(f"{build_dir} holds no FINN build", "hwkit build --target TARGET MODEL")
+    return Built.model_validate_json(path.read_bytes())
