@@ -42,11 +42,12 @@ def _synthesised(spec: dict[str, Any], say: Say) -> dict[str, Any]:
     for number, (step, following) in enumerate(itertools.pairwise(STEPS), 1):
         say(f"{step} ({number} of {len(STEPS) - 1}, {time.monotonic() - started:.0f} s)")
         session.run("synth_xilinx", *options, "-run", f"{step}:{following}")
+    session.run("delete", "t:$scopeinfo")       # where a dissolved module was: no cell
     cells = session.cells()
     files = [LOG]
     if spec["netlist_json"] or spec["netlist_verilog"]:
         say("writing the netlist")
-        session.run("flatten")                  # after counting: readers of netlists see one module
+        session.run("flatten", "-noscopeinfo")      # after counting: readers of netlists see one module
         session.run("setattr", "-unset", "src", "-unset", "module_not_derived", "c:*")
         session.run("setattr", "-unset", "src", "w:*")
         session.run("select", "-module", spec["top"])
@@ -74,16 +75,18 @@ class _Session:
         self._yosys.Pass.call(self._design, ["tee", "-q", "-a", self._log, *words])
 
     def cells(self) -> dict[str, int]:
-        """Type -> number of all cells below the top."""
+        """Type -> number of all primitives below the top; a module's instances count by what is in them."""
         self._yosys.Pass.call(self._design, ["tee", "-q", "-o", "stat.json", "stat", "-json", "-tech", "xilinx"])
         text = Path("stat.json").read_text()
         Path("stat.json").unlink()
-        found: dict[str, int] = json.loads(text[text.index("{"):])["design"]["num_cells_by_type"]
-        return found
+        found = json.loads(text[text.index("{"):])
+        modules = {name.removeprefix("\\") for name in found["modules"]}
+        return {cell: number for cell, number in found["design"]["num_cells_by_type"].items()
+                if cell.removeprefix("\\") not in modules}
 
 
 def _read_slang(session: _Session, spec: dict[str, Any], share: Path) -> None:
-    sources = [name for name, _ in spec["sources"]]
+    sources = spec["sources"]
     names = _primitives(sources, share)
     black = [word for name in names for word in ("--blackboxed-module", name)]
     common = [*sources, _STUBS, "-I", ".", *(f"-D{k}={v}" for k, v in spec["defines"].items())]
@@ -119,7 +122,7 @@ def _primitives(sources: list[str], share: Path) -> list[str]:
 
 def _read_verilog(session: _Session, spec: dict[str, Any]) -> None:
     session.run("read_verilog", "-sv", *(f"-D{k}={v}" for k, v in spec["defines"].items()), "-I.",
-                *(name for name, _ in spec["sources"]))
+                *spec["sources"])
     if spec["parameters"]:
         words = [w for name, value in spec["parameters"].items() for w in ("-set", name, _literal(value))]
         session.run("chparam", *words, spec["top"])

@@ -9,7 +9,6 @@ cache_root()/synthesis by the digest of everything they depend on: the same ques
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -22,8 +21,9 @@ from hwkit.data import cache_root
 from hwkit.describe import Frozen
 from hwkit.eda import resources
 from hwkit.errors import BadInput, JobFailed, ToolMissing
-from hwkit.files import locked, new_folder, sha256, write, write_json
+from hwkit.files import sha256, write, write_json
 from hwkit.jobs import Say, call
+from hwkit.made import ensure, folder_for
 
 HINT = 'pip install "hwkit[fpga-sim]"'
 LOG, DONE = "yosys.log", "synthesis.json"
@@ -103,53 +103,54 @@ def synthesize(sources: Sequence[Path], top: str, parameters: Mapping[str, int |
             raise BadInput(f"{name!r} is not a name in Verilog")
     if len({path.name for path in files}) != len(files):
         raise BadInput("two source or data files have the same name: " + ", ".join(sorted(p.name for p in files)))
-    recipe = {"revision": REVISION, "pyosys": version(), "top": top,
-              "parameters": dict(sorted(parameters.items())),
-              "sources": [[p.name, sha256(p)] for p in sources], "extra": list(extra), "frontend": frontend,
-              "data": sorted([p.name, sha256(p)] for p in [*data, *includes]), "flatten": flatten,
-              "defines": dict(sorted((defines or {}).items())),
-              "netlist_json": netlist_json, "netlist_verilog": netlist_verilog}
-    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:20]
-    folder = cache_root() / "synthesis" / f"{top}-{key}"
-    with locked(folder):
-        cached = (folder / DONE).is_file()
-        if not cached:
-            with new_folder(folder) as scratch:
-                for path in files:
-                    shutil.copyfile(path, scratch / path.name)
-                _run(recipe, scratch, work, timeout_s, say)
-                for path in files:
-                    (scratch / path.name).unlink()
-        done = json.loads((folder / DONE).read_text())
-        work.mkdir(parents=True, exist_ok=True)
-        for name in done["files"]:
-            shutil.copyfile(folder / name, work / name)
+    spec = {"top": top, "parameters": dict(sorted(parameters.items())), "extra": list(extra), "frontend": frontend,
+            "flatten": flatten, "defines": dict(sorted((defines or {}).items())),
+            "sources": [p.name for p in sources], "netlist_json": netlist_json, "netlist_verilog": netlist_verilog}
+    recipe = {"tool": [f"pyosys {version()}", f"steps {REVISION}"], "spec": [json.dumps(spec, sort_keys=True)],
+              "sources": [f"{p.name} {sha256(p)}" for p in sources],
+              "data": sorted(f"{p.name} {sha256(p)}" for p in [*data, *includes])}
+    cached = True
+
+    def fill(scratch: Path) -> dict[str, str]:
+        nonlocal cached
+        cached = False
+        for path in files:
+            shutil.copyfile(path, scratch / path.name)
+        found = _run(spec, scratch, work, timeout_s, say)
+        write_json(scratch / DONE, found)
+        for path in files:
+            (scratch / path.name).unlink()
+        return {"seconds": str(found["seconds"])}
+
+    folder = ensure(folder_for(cache_root() / "synthesis", top, recipe), recipe, fill)
+    done = json.loads((folder / DONE).read_text())
+    work.mkdir(parents=True, exist_ok=True)
+    for name in done["files"]:
+        shutil.copyfile(folder / name, work / name)
     return Synthesis(
         top=top, parameters=dict(parameters), cells=done["cells"], log=work / LOG,
         netlist_json=work / NETLIST_JSON if netlist_json else None,
         netlist_verilog=work / NETLIST_VERILOG if netlist_verilog else None,
-        tool=f"pyosys {recipe['pyosys']}", seconds=done["seconds"], cached=cached)
+        tool=recipe["tool"][0], seconds=done["seconds"], cached=cached)
 
 
-def _run(recipe: dict[str, Any], folder: Path, work: Path, timeout_s: float, say: Say | None) -> None:
-    """Synthesise in `folder`, which holds the sources, and leave DONE there. A failure's log goes to `work`."""
-    top = recipe["top"]
+def _run(spec: dict[str, Any], folder: Path, work: Path, timeout_s: float, say: Say | None) -> dict[str, Any]:
+    """Synthesise in `folder`, which holds the sources. A failure leaves its log in `work`."""
+    top = spec["top"]
     try:
-        found = call("hwkit.eda._yosys_job:job", {**recipe, "folder": str(folder)}, what=f"synthesis of {top}",
-                     timeout_s=timeout_s, progress=say)
+        found: dict[str, Any] = call("hwkit.eda._yosys_job:job", {**spec, "folder": str(folder)},
+                                     what=f"synthesis of {top}", timeout_s=timeout_s, progress=say)
     except JobFailed as e:
         log = (folder / LOG).read_text(errors="replace") if (folder / LOG).is_file() else ""
         if log:
             write(work / LOG, log)
-        errors = list(_ERROR.finditer(f"{log}\n{e.log}"))
-        if not errors:
+        first = _ERROR.search(f"{log}\n{e.log}")
+        if first is None:
             raise
-        first = errors[0]
         where = f"{first['where']}: " if first["where"] else ""
         raise BadInput(f"{where}{first['what']}".replace(f"{folder}/", ""), f"the log is {work / LOG}") from None
-    cells = found["cells"]
-    if not cells:
+    if not found["cells"]:
         raise BadInput(f"nothing is left of {top} after synthesis: its outputs are constant or it has none",
                        "check the top module and its parameters")
-    resources.require_known(cells)
-    write_json(folder / DONE, {**found, "recipe": recipe})
+    resources.require_known(found["cells"])
+    return found

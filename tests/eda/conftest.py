@@ -43,4 +43,4 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def dut(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     said: list[str] = []
     work = tmp_path_factory.mktemp("dut")
-    return Run(synthesize([DUT], "dut", {}, work, netlist_verilog=True, timeout_s=300, say=said.append), said)
+    return Run(synthesize([DUT], "dut", {}, work, netlist_verilog=True, timeout_s=900, say=said.append), said)

