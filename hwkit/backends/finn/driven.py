@@ -44,8 +44,12 @@ class Check(Frozen):
 
 
 class Checks(Frozen):
+    """After streamlining, after conversion to hardware layers; and the latter against the network with halves
+    rounded up, where there are ties."""
+
     streamlined: Check
     hardware: Check
+    half_up: Check | None = None
 
 
 class Performance(Frozen):

@@ -13,9 +13,9 @@ EXACT = 1e-5      # of the largest output: what float32 scales of the last layer
 
 def findings(driven: Driven, reference: Reference, options: Options) -> list[Finding]:
     """In the order a reader wants them: is it right, is it fast, what is left out."""
-    ties = sum(reference.ties.values())
-    found = [_execution("FINN's execution, streamlined", driven.checks.streamlined, ties),
-             _execution("FINN's execution, hardware layers", driven.checks.hardware, ties),
+    explained = driven.checks.half_up is not None and _same(driven.checks.half_up)
+    found = [_execution("FINN's execution, streamlined", driven.checks.streamlined, explained),
+             _execution("FINN's execution, hardware layers", driven.checks.hardware, explained),
              _rounding(driven, reference),
              Finding(name="bottleneck", ok=None, text=_bottleneck(driven, options)),
              Finding(name="folding", ok=True, text="PE and SIMD divide what they are spread over in every layer")]
@@ -36,12 +36,18 @@ def findings(driven: Driven, reference: Reference, options: Options) -> list[Fin
     return found
 
 
-def _execution(name: str, check: Check, ties: int) -> Finding:
-    same = check.largest <= EXACT * check.scale
+def _same(check: Check) -> bool:
+    return check.largest <= EXACT * check.scale
+
+
+def _execution(name: str, check: Check, explained: bool) -> Finding:
+    """explained: with halves rounded up the outputs are the same: rounding ties are the only difference."""
     text = (f"largest difference {check.largest:.3g} where outputs reach {check.scale:.3g}, {check.different} of "
             f"{check.inputs} inputs differ, {check.agree} have the same largest output")
-    return Finding(name=name, ok=True if same else (None if ties else False),
-                   text=text if same or not ties else f"{text}; the {ties} rounding ties below can do that")
+    if _same(check):
+        return Finding(name=name, ok=True, text=text)
+    because = "rounding ties are all of it" if explained else "rounding ties do not explain it"
+    return Finding(name=name, ok=None if explained else False, text=f"{text}; {because}")
 
 
 def _rounding(driven: Driven, reference: Reference) -> Finding:
@@ -53,6 +59,8 @@ def _rounding(driven: Driven, reference: Reference) -> Finding:
     more = f" and {len(reference.ties) - 4} more" if len(reference.ties) > 4 else ""
     text = (f"{sum(reference.ties.values())} activations lie half way between two levels ({where}{more}): QONNX "
             "rounds them to the even one, FINN up")
+    if driven.checks.half_up is not None:
+        text += f"; against the network with halves rounded up FINN differs by {driven.checks.half_up.largest:.3g}"
     return Finding(name="rounding ties", ok=None, text=f"{text}; {down}" if down else text)
 
 
