@@ -65,15 +65,14 @@ def chain(program: Program) -> Chain:
     if node.target in _ADD:
         residual = _op(program, node, "add")
         node = _branch(program.name, node, source)
-    ops: list[Op] = []
+    nodes: list[fx.Node] = []
     while node is not source:
-        kind = _kind(program, node)
-        if kind is not None:
-            ops.append(_op(program, node, kind))
-        node = node.args[0]
+        nodes.append(node)
+        node = node.args[0] if node.args else None
         if not isinstance(node, fx.Node) or node.op == "get_attr":
-            raise BadModel(f"{program.name} does not lead from its input to its output", "export it again")
-    return Chain(tuple(reversed(ops)), residual)
+            raise BadModel(f"stage {program.name} does not lead from its input to its output", "export it again")
+    kinds = [(node, _kind(program, node)) for node in reversed(nodes)]   # the first unknown one is named
+    return Chain(tuple(_op(program, node, kind) for node, kind in kinds if kind is not None), residual)
 
 
 def _branch(stage: str, node: fx.Node, source: fx.Node) -> fx.Node:

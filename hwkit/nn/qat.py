@@ -14,13 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from hwkit.describe import Frozen
 from hwkit.errors import BadInput
-from hwkit.nn.dyadic import DyadicNetwork
+from hwkit.nn.dyadic import DyadicNetwork, Precision
+from hwkit.nn.equalize import equalized, quantized
+from hwkit.nn.separable import FloatSeparable
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
+CALIBRATION_SEED = 0   # the same images whatever the training's seed
 BATCH = 500   # images an evaluation runs at once
 
 
@@ -28,6 +31,7 @@ class QatRecipe(Frozen):
     """How a dyadic network is trained.
 
     weight_bits, middle_bits   see hwkit.nn.dyadic.Precision
+    epochs        0 leaves it at post-training quantisation
     lr            in LSBs of an INT4 weight, falling to zero along a cosine
     distillation  weight of the teacher's outputs in the loss; 1 needs no labels
     temperature   the outputs are divided by before they are compared
@@ -38,7 +42,7 @@ class QatRecipe(Frozen):
 
     weight_bits: int = Field(default=4, ge=1, le=4)
     middle_bits: int = Field(default=7, ge=2, le=7)
-    epochs: PositiveInt = 6
+    epochs: NonNegativeInt = 4
     batch: PositiveInt = 128
     lr: PositiveFloat = 0.02
     distillation: float = Field(default=0.5, ge=0.0, le=1.0)
@@ -78,8 +82,15 @@ class Progress:
     validation: float | None
 
 
+Watcher = Callable[[Progress], None]
+
+
+def _unwatched(progress: Progress) -> None:
+    return None
+
+
 def train(module: DyadicNetwork, teacher: Teacher, training: Data, validation: Data, recipe: QatRecipe, seed: int,
-          progress: Callable[[Progress], None] = lambda p: None) -> Trained:
+          progress: Watcher = _unwatched) -> Trained:
     """Train in place, on the calling thread's torch settings; leaves the best epoch's weights, in eval mode.
 
     Where images have no labels the teacher's choice is the label, in validation too.
@@ -119,6 +130,25 @@ def train(module: DyadicNetwork, teacher: Teacher, training: Data, validation: D
     return Trained(best_epoch, best, round(time.monotonic() - started, 1))
 
 
+def quantize(network: FloatSeparable, training: Data, validation: Data, recipe: QatRecipe, seed: int,
+             teacher: Teacher | None = None, progress: Watcher = _unwatched) -> tuple[DyadicNetwork, Trained]:
+    """Equalise, quantise and train a float network, on one thread; the same seed gives the same integers.
+
+    teacher  the float network itself where it is None
+    """
+    precision = Precision(recipe.weight_bits, recipe.middle_bits)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        chosen = np.random.RandomState(CALIBRATION_SEED).permutation(len(training.images))[:recipe.calibration]
+        calibrating = training.images[torch.from_numpy(np.sort(chosen))]
+        module = quantized(equalized(network, calibrating, precision), calibrating, precision)
+        trained = train(module, teacher or network, training, validation, recipe, seed, progress)
+    finally:
+        torch.set_num_threads(threads)
+    return module, trained
+
+
 def accuracy(module: DyadicNetwork, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Fraction of images whose largest output is their label; leaves the module in eval mode."""
     module.eval()
@@ -133,11 +163,6 @@ def input_ties(images: torch.Tensor, input_scale: float) -> int:
     scaled = images.double() / input_scale
     inside = (scaled > -128) & (scaled < 127)
     return int(((scaled - scaled.floor() == 0.5) & inside).sum())
-
-
-def agreement(ours: np.ndarray, theirs: np.ndarray) -> int:
-    """How many outputs differ at all."""
-    return int((np.asarray(ours) != np.asarray(theirs)).sum())
 
 
 def _loss(out: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor, recipe: QatRecipe) -> torch.Tensor:

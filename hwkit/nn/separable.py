@@ -11,15 +11,17 @@ must be folded into the convolutions; `extract` does so.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
 from hwkit.errors import BadModel
-from hwkit.nn import program
+from hwkit.nn import ode, program
 
 if TYPE_CHECKING:
     from hwkit.model import Stage
@@ -160,6 +162,22 @@ def extract(stages: Sequence[Stage], name: str, input_shape: tuple[int, ...]) ->
             reading.refuse_time(stage)
         reading.stage(stage)
     return reading.finished((channels, height, width))
+
+
+def from_module(module: torch.nn.Module, name: str, input_shape: tuple[int, ...]) -> FloatSeparable:
+    """Read a network in eval mode out of a torch module, by way of exported stages. Raises BadModel."""
+    from hwkit.model import Stage
+
+    found = []
+    z = torch.zeros(1, *input_shape)
+    with tempfile.TemporaryDirectory(prefix="hwkit-stages-") as scratch, torch.no_grad():
+        for k, piece in enumerate(ode.stages(module)):
+            inputs = (z,) if piece.times is None else (z, torch.zeros(1))
+            path = Path(scratch) / f"{k}.pt2"
+            torch.export.save(torch.export.export(piece.module, inputs, strict=False), path)
+            found.append(Stage(name=piece.name, path=path, repeat=piece.repeat, times=piece.times))
+            z = piece(z)
+        return extract(found, name, input_shape)
 
 
 class _Reading:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hwkit.data import roots
 from hwkit.describe import read_toml
 from hwkit.errors import BadDescription, BadInput, BadModel, UnknownName
+from hwkit.files import sha256
 from hwkit.network import Network
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 WEIGHTS = _FOLDER / "weights"
+QUANTIZED = _FOLDER / "quantized"
 
 
 def names() -> list[str]:
@@ -58,6 +60,26 @@ def weights_path(name: str, dataset: str) -> Path:
 def weights_of(name: str) -> list[Path]:
     """Every file of weights that a network could be given, in the order of look-up."""
     return [p for folder in _weight_folders() for p in sorted(folder.glob(f"{name}-*.safetensors"))]
+
+
+def quantized_path(name: str) -> Path | None:
+    """The integer network (see hwkit.integer.separable.load) made of a network's trained weights, if there is one.
+
+    name  as `network` takes it. Looked up in the folders "quantized" of the current folder and of $HWKIT_PATH,
+          then among the shipped ones; one of other float weights than `network` would load does not count.
+    """
+    base, _, dataset = name.partition("@")
+    if base not in names():
+        return None
+    dataset = dataset or source(base).DATASET or ""
+    weights = weights_path(base, dataset)
+    for folder in [*(root / "quantized" for root in roots()), QUANTIZED]:
+        found = folder / f"{base}-{dataset}.npz"
+        if found.is_file() and weights.is_file():
+            about = read_toml(found.with_suffix(".toml"), f"hwkit quantize {name}")
+            if about.get("float_sha256") == sha256(weights):
+                return found
+    return None
 
 
 def build(name: str, seed: int, **options: Any) -> tuple[nn.Module, tuple[int, ...]]:
