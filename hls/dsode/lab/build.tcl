@@ -28,6 +28,8 @@ proc fail {why} {
 if {![file exists [file join $here ip component.xml]]} {
     fail "there is no ip/component.xml: run package_ip.tcl first"
 }
+# What an earlier build left must not be taken for this one's.
+file delete -force $reports [file join $here design.bit] [file join $here design.hwh] [file join $here design.xsa]
 file mkdir $reports
 
 # The newest version of an IP that this installation has.
