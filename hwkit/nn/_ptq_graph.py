@@ -2,8 +2,9 @@
 
 Takes an exported graph (torch.export, BatchNorm folded) and gives a graph of modules that computes the same:
 Conv2d, Linear, pooling, and a Point wherever hardware needs a quantiser. Points whose values meet in an addition
-or a concatenation form a group, which gets one scale, so that the meeting is one of integers. A Point behind a
-ReLU is unsigned; no signed Point ever reads what an unsigned one gave.
+or a concatenation form a group, which gets one scale, so that the meeting is one of integers; so do those behind a
+layer that is used again, as by the steps of an ODE block. A Point behind a ReLU is unsigned; no signed Point ever
+reads what an unsigned one gave.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class _Plan:
         self.signed: dict[fx.Node, Held] = {}         # float value -> its signed Point
         self.layers: dict[tuple[Any, ...], str] = {}   # a layer that several nodes share, as ODE steps do
         self.parent: dict[str, str] = {}
+        self.behind: dict[tuple[object, bool], str] = {}   # layer, with ReLU -> the first Point behind it
 
     def build(self) -> fx.GraphModule:
         for node in self.old.graph.nodes:
@@ -149,9 +151,13 @@ class _Plan:
         return self.graph.call_module(name, (x,))
 
     def _put(self, point: Point, x: fx.Node) -> Held:
+        """A Point that reads x. Behind a layer that is used again, it is of the group that it was before."""
         node = self._module("point", point, x)
-        self.parent[str(node.target)] = str(node.target)
-        return Held(node, str(node.target))
+        name = str(node.target)
+        self.parent[name] = name
+        if x.op == "call_module":
+            self.parent[name] = self._group(self.behind.setdefault((x.target, point.relu), name))
+        return Held(node, name)
 
     def _point(self, held: Held) -> Point:
         found = self.root.get_submodule(str(held.point))

@@ -21,7 +21,7 @@ from brevitas.quant.base import IntQuant, NarrowIntQuant, UintQuant
 from brevitas.quant.solver import ActQuantSolver, WeightQuantSolver
 from torch import nn
 
-CLIPS = [1.0 - 0.02 * k for k in range(36)]   # fractions of the largest value that a scale is tried for
+CLIPS = [1.0 - 0.04 * k for k in range(18)]   # fractions of the largest value that a scale is tried for
 SIGNIFICANT_BITS = 8
 
 

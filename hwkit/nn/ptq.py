@@ -33,8 +33,8 @@ from hwkit.samples import samples as drawn
 
 INPUT_BITS = EDGE_BITS = 8
 BATCH = 64
-KEPT = 100_000          # values of a Point that its scale is chosen on
-CORRECTING_IMAGES = 256
+KEPT = 50_000           # values of a Point that its scale is chosen on
+CORRECTING_IMAGES = 128
 LEARNING_RATE = 1e-3
 
 
@@ -101,7 +101,7 @@ def _scales(teacher: fx.GraphModule, images: torch.Tensor, bits: int) -> dict[st
             width = min(8, bits + 1)
         widths[name] = width
         low, high = (0, 2 ** width - 1) if point.relu else (-(2 ** (width - 1)), 2 ** (width - 1) - 1)
-        members.setdefault(point.group, []).append((seen[::max(1, len(seen) // KEPT)], low, high))
+        members.setdefault(point.group, []).append((seen[::-(-len(seen) // KEPT)], low, high))
     scales = {group: activation_scale(values) for group, values in members.items()}
     return {name: (scales[point.group], widths[name]) for name, point in found.items()}
 
@@ -149,30 +149,30 @@ def _ends(node: fx.Node) -> bool:
 
 def _correct(teacher: fx.GraphModule, made: fx.GraphModule, images: torch.Tensor) -> None:
     """Layer by layer, the mean of every output channel becomes what it is in the float network."""
-    for node in teacher.graph.nodes:
-        if node.op != "call_module" or not _is_layer(teacher, str(node.target)):
-            continue
-        name = str(node.target)
-        wanted, got = (_mean_of(m, name, images) for m in (teacher, made))
+    names = list(dict.fromkeys(str(node.target) for node in teacher.graph.nodes
+                               if node.op == "call_module" and _is_layer(teacher, str(node.target))))
+    wanted = _means(teacher, names, images)
+    for name in names:
         last = made.get_submodule(name)[-1]  # type: ignore[index]
         if last.bias is not None:
-            last.bias.data += wanted - got
+            last.bias.data += wanted[name] - _means(made, [name], images)[name]
 
 
-def _mean_of(module: nn.Module, name: str, images: torch.Tensor) -> torch.Tensor:
-    """Mean of each output channel of a layer over images, positions and calls."""
-    seen: list[torch.Tensor] = []
+def _means(module: nn.Module, names: list[str], images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Mean of each output channel of some layers over images, positions and calls."""
+    seen: dict[str, list[torch.Tensor]] = {name: [] for name in names}
 
-    def look(_: Any, __: Any, out: torch.Tensor) -> None:
-        seen.append(out.transpose(0, 1).flatten(1).mean(1))
+    def look(name: str) -> Callable[[Any, Any, torch.Tensor], None]:
+        return lambda _, __, out: seen[name].append(out.transpose(0, 1).flatten(1).mean(1))
 
-    hook = module.get_submodule(name).register_forward_hook(look)
+    hooks = [module.get_submodule(name).register_forward_hook(look(name)) for name in names]
     try:
         for batch in torch.split(images, BATCH):
             module(batch)
     finally:
-        hook.remove()
-    return torch.stack(seen).mean(0)
+        for hook in hooks:
+            hook.remove()
+    return {name: torch.stack(means).mean(0) for name, means in seen.items()}
 
 
 def _distil(teacher: nn.Module, made: nn.Module, images: torch.Tensor, epochs: int, seed: int, tell: Say) -> None:

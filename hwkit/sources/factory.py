@@ -2,6 +2,7 @@
 
 It returns a torch.nn.Module or a hwkit Network. The shape of one sample is the Network's, or the attribute
 `input_shape` of the module or of the function, or --input-shape. The file runs in the child process only.
+A module with layers of Brevitas becomes a QONNX file, any other a .pt2.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import onnx
 from torch import nn
 
 from hwkit.errors import BadModel, HwkitError, UnknownName
@@ -21,7 +24,7 @@ from hwkit.jobs import Say
 from hwkit.model import Model
 from hwkit.network import Network
 from hwkit.sources import Opening, _python
-from hwkit.sources._child import raise_if_out_of_memory
+from hwkit.sources._child import raise_if_out_of_memory, reading
 from hwkit.sources._export import prepare, write_network
 from hwkit.sources._input import chosen_shape
 
@@ -40,9 +43,31 @@ def opened(opening: Opening, folder: Path, say: Say) -> Model:
         raise UnknownName("function", function, _python.callables(path), f"name one that {path} defines")
     factory: Callable[[], object] = names[function]
     network = as_network(guarded(factory, path), factory, opening)
+    dataset = opening.dataset or network.dataset
+    if is_quantised(network.module):
+        return _as_qonnx(network, opening, folder, say, dataset)
     return write_network(network.module.eval(), network.input_shape, folder, name=network.name,
-                         what=opening.source.text, dataset=opening.dataset or network.dataset,
-                         history=network.history, say=say)
+                         what=opening.source.text, dataset=dataset, history=network.history, say=say)
+
+
+def is_quantised(module: nn.Module) -> bool:
+    """Whether it has layers of Brevitas."""
+    return any(base.__module__.split(".")[0] == "brevitas" for m in module.modules() for base in type(m).__mro__)
+
+
+def _as_qonnx(network: Network, opening: Opening, folder: Path, say: Say, dataset: str | None) -> Model:
+    """A module with Brevitas layers is quantised as its author wants it: a QONNX file says how."""
+    from hwkit.nn.ptq import export
+    from hwkit.sources.qonnx import write_qonnx
+
+    what = opening.source.text
+    say("exporting to QONNX")
+    with (tempfile.TemporaryDirectory() as scratch,
+          reading(f"{what} in QONNX", "call the network once in eval mode and Brevitas' export_qonnx by hand")):
+        export(network.module.eval(), network.input_shape, Path(scratch) / "network.onnx")
+        model = onnx.load(Path(scratch) / "network.onnx")
+    return write_qonnx(model, opening, folder, say, name=network.name, dataset=dataset,
+                       history=(*network.history, "quantised with Brevitas, exported to QONNX"))
 
 
 def as_network(made: object, factory: object, opening: Opening) -> Network:

@@ -109,6 +109,30 @@ def data_dependent() -> Graph:
     return g
 
 
+BREVITAS = """
+import brevitas.nn as qnn, torch
+from brevitas.quant import Int8ActPerTensorFixedPoint, Int8WeightPerTensorFixedPoint, Uint8ActPerTensorFixedPoint
+from torch import nn
+
+class Conv(qnn.QuantConv2d):
+    "A class of the user's own."
+
+def build(signed_last=False):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint),
+        Conv(1, 4, 3, bias=False, weight_quant=Int8WeightPerTensorFixedPoint, weight_bit_width=4),
+        qnn.QuantReLU(act_quant=Uint8ActPerTensorFixedPoint, bit_width=4),
+        *([qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint)] if signed_last else []),
+        nn.Flatten(), qnn.QuantLinear(64, 3, bias=False, weight_quant=Int8WeightPerTensorFixedPoint))
+    for _ in range(5):
+        net(torch.randn(8, 1, 6, 6))
+    net.input_shape = (1, 6, 6)
+    return net
+
+def refused():
+    return build(True)
+"""
 MADE: dict[str, Callable[[], Graph | onnx.ModelProto]] = {
     "good": network, "brevitas": lambda: network(domain="onnx.brevitas"),
     "finn": lambda: network(domain="finn.custom_op.general"), "shared": shared,
@@ -138,6 +162,8 @@ def outcomes(folder: Path) -> Outcomes:
     cases: dict[str, object] = {name: str(folder / f"{name}.onnx")
                                 for name in (*MADE, "beside", "missing", "truncated")}
     cases["shape"] = (str(folder / "good.onnx"), {"input_shape": (1, 7, 7)})
+    (folder / "net.py").write_text(BREVITAS)
+    cases["factory"], cases["bad factory"] = f"{folder}/net.py:build", f"{folder}/net.py:refused"
     return opened(cases, folder / "out")  # type: ignore[arg-type]
 
 
@@ -173,6 +199,24 @@ def test_what_is_written_is_clean_and_computes_the_same(outcomes: Outcomes) -> N
 
 def test_a_shared_weight_is_counted_once(outcomes: Outcomes) -> None:
     assert model(outcomes["shared"]).parameters == 9
+
+
+def test_a_module_of_brevitas_is_exported_as_its_author_quantised_it(outcomes: Outcomes) -> None:
+    found = model(outcomes["factory"])
+    assert (found.name, found.format, found.input_shape) == ("net-build", "qonnx", (1, 6, 6))
+    assert found.parameters == 36 + 192
+    assert found.history == ("built by net.py:build", "quantised with Brevitas, exported to QONNX")
+    held = onnx.load(found.path)
+    assert sum(node.op_type == "Quant" for node in held.graph.node) == 4
+    graph = IntegerGraph.from_qonnx(found.path)
+    x = RANDOM.standard_normal((50, 1, 6, 6)).astype(F32)
+    assert len(np.unique(graph.run(x).codes)) > 20
+
+
+def test_a_module_of_brevitas_that_cannot_be_deployed(outcomes: Outcomes) -> None:
+    line = refusal(outcomes["bad factory"])
+    assert "net.py:refused: the signed quantiser" in line
+    assert "reads what the unsigned quantiser" in line
 
 
 @pytest.mark.parametrize(("name", "says"), [
