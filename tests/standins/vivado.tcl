@@ -63,7 +63,7 @@ proc set_property {args} {
     if {$object eq ""} { error "set_property: no object" }
     foreach {key value} $pairs {
         set ::standin::properties($object,[string toupper $key]) $value
-        if {$key eq "ip_repo_paths"} { set ::standin::repositories $value }
+        if {$key eq "ip_repo_paths"} { set ::standin::repositories [lindex $value 0] }
         if {$key eq "top" && [string match *_wrapper $value] && !$::standin::wrapper} { error "there is no module $value" }
     }
 }

@@ -66,7 +66,7 @@ if {$board_part ne ""} {
     }
     set_property board_part $board_part [current_project]
 }
-set_property ip_repo_paths [file join $here ip] [current_project]
+set_property ip_repo_paths [list [file join $here ip]] [current_project]
 update_ip_catalog
 
 # ------------------------------------------------------------------ block design
