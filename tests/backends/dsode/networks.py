@@ -16,6 +16,7 @@ class Plan:
     stages, steps, convolutions  ODE blocks, solver steps of each, separable convolutions in f
     rows                         of pointwise biases: 1, or one a step
     depthwise_shift, pointwise_shift   first and last
+    opening, closing             whether a transition stands before the first block, after the last
     """
 
     channels: int
@@ -28,14 +29,23 @@ class Plan:
     middle_high: int = 127
     depthwise_shift: tuple[int, int] = (4, 9)
     pointwise_shift: tuple[int, int] = (1, 4)
+    opening: bool = False
+    closing: bool = False
+
+    @property
+    def shapes(self) -> int:
+        return self.stages + self.opening + self.closing
 
     def network(self, seed: int = 0) -> IntegerNetwork:
         rng = np.random.default_rng(seed)
         core: list[OdeBlock | Transition] = []
-        for stage in range(self.stages):
-            channels = self.channels << stage
-            if stage:
-                core.append(Transition(separable(rng, self, channels // 2, channels, stride=2)))
+        channels = self.channels
+        for shape in range(self.shapes):
+            if shape:
+                core.append(Transition(separable(rng, self, channels, 2 * channels, stride=2)))
+                channels *= 2
+            if (self.opening and shape == 0) or (self.closing and shape == self.shapes - 1):
+                continue
             core.append(OdeBlock(tuple(separable(rng, self, channels, channels, rows=self.rows)
                                        for _ in range(self.convolutions)), self.steps))
         return network_of(core, self.channels, (self.height, self.width), self.middle_high)
