@@ -55,6 +55,10 @@ def _synthesised(spec: dict[str, Any], say: Say) -> dict[str, Any]:
         session.run("write_json", "-selected", NETLIST_JSON)
         files.append(NETLIST_JSON)
     if spec["netlist_verilog"]:
+        # single bits: a vector that is partly assigned from itself looks like a loop to a simulator
+        session.run("opt_clean", "-purge")
+        session.run("splitnets")
+        session.run("opt_clean", "-purge")
         session.run("write_verilog", "-noattr", "-selected", NETLIST_VERILOG)
         files.append(NETLIST_VERILOG)
     return {"cells": cells, "seconds": round(time.monotonic() - started, 1), "files": files}
@@ -64,7 +68,7 @@ class _Session:
     """A design in Yosys; every pass adds to one log."""
 
     def __init__(self, log: str) -> None:
-        from pyosys import libyosys  # type: ignore[import-untyped]
+        from pyosys import libyosys
 
         self._yosys = libyosys
         self._design = libyosys.Design()

@@ -28,7 +28,7 @@ from hwkit.made import ensure, folder_for
 HINT = 'pip install "hwkit[fpga-sim]"'
 LOG, DONE = "yosys.log", "synthesis.json"
 NETLIST_JSON, NETLIST_VERILOG = "netlist.json", "netlist.v"
-REVISION = 1                 # raise it when the steps of the job change: old cache entries are then not found
+REVISION = 2                 # raise it when the steps of the job change: old cache entries are then not found
 
 Frontend = Literal["slang", "verilog"]
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")

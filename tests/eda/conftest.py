@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pyosys")
-
 from hwkit.eda.resources import Resources
 from hwkit.eda.yosys import Synthesis, synthesize
 
@@ -32,7 +30,8 @@ class Run:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of its own for the whole session."""
+    """A cache of its own for the whole session, for tests that need Yosys."""
+    pytest.importorskip("pyosys")
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWKIT_CACHE", str(folder))

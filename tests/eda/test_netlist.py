@@ -38,12 +38,12 @@ def test_the_netlist_behaves_like_the_rtl(dut: Run, tmp_path: Path) -> None:
     assert simulated([top, cells], tmp_path) == [0] * OUTPUTS
 
 
-def test_a_cell_without_a_model_is_an_error() -> None:
+def test_a_cell_without_a_model_is_an_error(cache: Path) -> None:
     with pytest.raises(BadInput, match="no simulation model of MMCME4_ADV"):
         cell_models(["LUT2", "MMCME4_ADV"])
 
 
-def test_only_the_cells_used_are_written() -> None:
+def test_only_the_cells_used_are_written(cache: Path) -> None:
     text = cell_models(["LUT2", "FDRE", "RAMB36E2"])
     assert re.findall(r"^module (\w+)", text, re.M) == ["FDRE", "LUT2", "RAMB36E2"]
     assert "specify" not in text
