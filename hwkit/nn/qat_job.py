@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,16 @@ UNLABELLED = 20_000  # of the user's images, at most
 def job(spec: dict[str, Any], say: Say) -> dict[str, Any]:
     """{"model": Model, "recipe": QatRecipe, "seed", "file"} -> {"epoch", "validation", "train_s", "history"}.
 
-    The integer network goes to `file` (see hwkit.integer.separable.save). A model with a data set is trained on
-    its train split with labels; one with the user's own images only learns what the float network says of them.
+    A model that brings its integers is taken as it is. The integer network goes to `file` (see
+    hwkit.integer.separable.save). A model with a data set is trained on its train split with labels; one with the
+    user's own images only learns what the float network says of them.
     Raises BadModel for a network of another shape, BadInput where there are no real images.
     """
     model, recipe = Model.model_validate(spec["model"]), QatRecipe.model_validate(spec["recipe"])
     seed: int = spec["seed"]
+    if model.quantized is not None:
+        shutil.copyfile(model.quantized, spec["file"])
+        return {"history": list(separable.load(Path(spec["file"])).history)}
     say("reading the network")
     network = extract(model.stages, model.name, model.input_shape)
     training, validation, source = _data(model)
@@ -57,7 +62,7 @@ def job(spec: dict[str, Any], say: Say) -> dict[str, Any]:
 
 def history_line(recipe: QatRecipe, source: str, seed: int, epoch: int) -> str:
     """What was done, for a Model's history."""
-    how = "after training" if epoch < 0 else f"trained for {epoch + 1} epochs on {source}, seed {seed}"
+    how = f"ranges from {source}" if epoch < 0 else f"trained for {epoch + 1} epochs on {source}, seed {seed}"
     return (f"quantised to INT{recipe.weight_bits} weights, INT8 state, {recipe.middle_bits}-bit middle, "
             f"power-of-two scales, {how}")
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from hwkit import datasets, zoo
+from hwkit.compress.quantize import Result
+from hwkit.describe import read_toml, validated
 from hwkit.errors import BadInput
 from hwkit.integer import separable
 from hwkit.nn import qat
-from hwkit.nn._from_integer import from_integer
 from hwkit.nn.dyadic import MAX_SHIFT, MAX_SHIFT_SPREAD, Precision, Rounded, to_integer
 from hwkit.nn.equalize import rounded, row_shifts
+from hwkit.nn.from_integer import from_integer
 from hwkit.nn.separable import FloatSeparable, from_module
 from tests.nn.small import dyadic, images, network, one_convolution
 
@@ -118,6 +122,41 @@ def test_widths_the_engine_has_not_are_refused() -> None:
 def digits() -> FloatSeparable:
     trained = zoo.network("dsodenet@digits")
     return from_module(trained.module, trained.name, trained.input_shape)
+
+
+@pytest.mark.parametrize("name", ["dsodenet@digits", "dsodenet"])
+def test_shipped_integers_are_what_their_description_says(name: str) -> None:
+    """Of the same float weights, in range, and as accurate in integers as in torch and as was written down."""
+    path = zoo.quantized_path(name)
+    assert path is not None
+    about = validated(read_toml(path.with_suffix(".toml")), Result, path)
+    integers = separable.load(path)
+    separable.validate(integers)
+    module = from_integer(integers)
+    test = datasets.load(about.dataset, "test")
+    count = 360 if name == "dsodenet@digits" else 200
+    with torch.no_grad():
+        ours = module(torch.from_numpy(test.images[:count])).double().numpy()
+    theirs = integers.logits(test.images[:count])
+    np.testing.assert_array_equal(ours, theirs * integers.head.output_scale)
+    right = float((theirs.argmax(1) == test.labels[:count]).mean())
+    shipped = next(r for r in about.seeds if r.seed == about.shipped_seed)
+    if count == len(test.labels):
+        assert right == pytest.approx(shipped.test, abs=1e-9)
+    assert shipped.test > about.float_test - 0.02
+    assert about.splits_sha256 == datasets.splits_sha256(about.dataset)
+
+
+def test_integers_of_other_float_weights_are_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert zoo.quantized_path("dsodenet") is not None
+    assert zoo.quantized_path("odenet") is None
+    assert zoo.quantized_path("model.pt2") is None
+    monkeypatch.setenv("HWKIT_PATH", str(tmp_path))
+    for suffix in (".safetensors", ".toml"):
+        changed = zoo.weights_path("dsodenet", "digits").with_suffix(suffix).read_bytes()
+        (tmp_path / "weights").mkdir(exist_ok=True)
+        (tmp_path / "weights" / f"dsodenet-digits{suffix}").write_bytes(changed + b" ")
+    assert zoo.quantized_path("dsodenet@digits") is None
 
 
 def test_training_improves_and_the_same_seed_gives_the_same_integers(digits: FloatSeparable) -> None:

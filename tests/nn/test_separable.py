@@ -89,6 +89,7 @@ def test_variants_that_can_be_read(changed: dict[str, nn.Module]) -> None:
     ({"head": nn.Sequential(nn.Flatten(), nn.Linear(64, 3))}, ("head", "flatten")),
     ({"head": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1))},
      ("head", "softmax")),
+    ({"head": nn.Sequential(nn.AvgPool2d(6, padding=1), nn.Flatten(), nn.Linear(4, 3))}, ("head", "avg_pool2d")),
     ({"solver": "rk4"}, ("ode", "add")),
     ({"time_channel": True, "f": DepthwiseSeparableConv2d(5, 4)}, ("ode", "reads the time", "time_channel=false")),
 ])
