@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from hwkit.artifact import Finding
-from hwkit.backends.finn.driven import Check, Driven, Reference
+from hwkit.backends.finn.driven import Check, Driven, Layer, Reference
 from hwkit.backends.finn.options import Options
 
 EXACT = 1e-5      # of the largest output: what float32 scales of the last layer may cost
@@ -24,6 +24,10 @@ def findings(driven: Driven, reference: Reference, options: Options) -> list[Fin
                              text=f"{driven.copies} copies of weights that layers share: FINN wants one each"))
     if driven.steps is not None:
         found.append(Finding(name="state on chip", ok=False, text=_state(driven)))
+    if floats := [layer for layer in _chain(driven)[:-1] if layer.datatype == "FLOAT32"]:
+        found.append(Finding(name="float layers", ok=False, text=(
+            f"{len(floats)} layers give float32, since their scales could not be moved into thresholds: "
+            f"{', '.join(layer.name for layer in floats[:4])}{' ...' if len(floats) > 4 else ''}")))
     found += [_not_modelled(driven), Finding(name="flip-flops", ok=None, text="not modelled: FINN estimates none")]
     if driven.outside:
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(driven.outside).items()))
@@ -34,6 +38,14 @@ def findings(driven: Driven, reference: Reference, options: Options) -> list[Fin
         f"{len(driven.codegen)} files of HLS C++, Verilog, memory contents and Tcl; not synthesised and not run, "
         "which takes vendor tools")))
     return found
+
+
+def _chain(driven: Driven) -> list[Layer]:
+    """Layers in the order data pass them, the steps of a loop in its place; the last one may rescale to float."""
+    chain: list[Layer] = []
+    for layer in (one for one in driven.layers if not one.loop):
+        chain += [one for one in driven.layers if one.loop == layer.name] or [layer]
+    return chain
 
 
 def _same(check: Check) -> bool:

@@ -20,8 +20,8 @@ from hwkit.integer.requantize import mode_named
 WIDEST_ACTIVATION_BITS = 8      # a threshold a level: 255 a channel
 ROUNDING = ("ROUND", "FLOOR")
 LAYERS = ("Conv", "MatMul", "Gemm", "BatchNormalization", "Relu", "Add", "Sub", "Mul", "Div", "MaxPool",
-          "GlobalAveragePool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze",
-          "Identity", "Dropout", "Concat", "Split", "Pad", "TopK", "Constant")
+          "GlobalAveragePool", "AveragePool", "ReduceSum", "ReduceMean", "Reshape", "Flatten", "Transpose",
+          "Squeeze", "Unsqueeze", "Identity", "Dropout", "Concat", "Split", "Pad", "TopK", "Constant")
 
 
 def refusals(path: Path) -> list[Problem]:

@@ -5,7 +5,8 @@
 One subject a file, in the order data passes through:
 
     flow         the steps, from QONNX to generated code
-    sharing      weights that several layers share are copied; FINN wants one each
+    pooling      sums over the map as FINN knows them
+    sharing      biases plain, and weights that several layers share copied; FINN wants one each
     rounding     quantisers that round down, in the only terms FINN knows
     streamline   scales and shifts moved into thresholds, across residual additions too
     rolling      the repeated steps of a neural ODE as one FINNLoop

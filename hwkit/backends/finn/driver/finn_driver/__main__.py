@@ -44,6 +44,7 @@ def main(spec_file: str, result_file: str) -> int:
             with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 result = _flow(spec, log)
         except Refused as e:
+            log.write(traceback.format_exc())
             result = {"refused": {"message": e.message, "hint": e.hint}}
         except Exception as e:
             log.write(traceback.format_exc())

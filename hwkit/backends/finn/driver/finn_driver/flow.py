@@ -20,8 +20,9 @@ from qonnx.transformation.general import GiveUniqueNodeNames
 from . import codegen, execution, folding, rolling
 from ._telling import Refused, say
 from .layers import layers, totals
+from .pooling import sums_as_averages
 from .rounding import floors_as_rounds
-from .sharing import unshare
+from .sharing import plain_biases, unshare
 from .streamline import streamline
 
 REPORTS = "report"
@@ -96,7 +97,7 @@ class Flow:
                 "versions": {name: version(name) for name in ("finn-plus", "qonnx", "onnx", "numpy")}}
 
     def _opened(self) -> tuple[ModelWrapper, int, int]:
-        model, copies = unshare(ModelWrapper(self.spec["model"]))
+        model, copies = unshare(plain_biases(sums_as_averages(ModelWrapper(self.spec["model"]))))
         model, floors = floors_as_rounds(model)
         return model.transform(GiveUniqueNodeNames()), copies, floors
 

@@ -1,6 +1,7 @@
-"""Weights that several layers share are copied: FINN refuses a weight quantiser with two consumers.
+"""Constants as FINN wants them: biases plain, and every weight with one consumer.
 
-The N steps of a neural ODE share every weight; unrolled, each step's layer becomes hardware of its own.
+FINN refuses a weight quantiser with two consumers. The N steps of a neural ODE share every weight; unrolled, each
+step's layer becomes hardware of its own. It cannot read a bias from a quantiser either: thresholds take it up.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import copy
 
 from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.general import (
     GiveReadableTensorNames,
     GiveUniqueNodeNames,
@@ -17,6 +19,19 @@ from qonnx.transformation.general import (
 )
 
 QUANTISERS = ("Quant", "IntQuant", "BipolarQuant")
+
+
+def plain_biases(model: ModelWrapper) -> ModelWrapper:
+    """The same network where the biases of Conv and Gemm are constants, as their quantisers leave them."""
+    biases = {n.input[2] for n in model.graph.node if n.op_type in ("Conv", "Gemm") and len(n.input) > 2}
+    for node in [n for n in model.graph.node if n.op_type in QUANTISERS and n.output[0] in biases]:
+        constants = {name: model.get_initializer(name) for name in node.input}
+        if any(value is None for value in constants.values()):
+            continue
+        getCustomOp(node).execute_node(constants, model.graph)
+        model.set_initializer(node.output[0], constants[node.output[0]])
+        model.graph.node.remove(node)
+    return model
 
 
 def unshare(model: ModelWrapper) -> tuple[ModelWrapper, int]:

@@ -20,6 +20,7 @@ from qonnx.transformation.general import (
     GiveReadableTensorNames,
     GiveUniqueNodeNames,
     RemoveUnusedTensors,
+    SortGraph,
 )
 from qonnx.transformation.infer_data_layouts import InferDataLayouts
 from qonnx.transformation.infer_datatypes import InferDataTypes
@@ -44,7 +45,7 @@ RESIDUAL: Kinds = (
     reorder.MoveTransposePastJoinAdd, reorder.MakeMaxPoolNHWC, absorb.AbsorbConsecutiveTransposes,
     reorder.MoveLinearPastFork, reorder.MoveScalarLinearPastFork, reorder.MoveScalesPastIm2Col,
     reorder.MoveLinearPastEltwiseAdd, reorder.MoveMulPastJoinAdd, reorder.MoveScalarLinearPastInvariants)
-TIDY: Kinds = (RemoveIdentityOps, InferDataTypes, InferDataLayouts)
+TIDY: Kinds = (RemoveIdentityOps, SortGraph, InferDataTypes, InferDataLayouts)
 NAMES: Kinds = (GiveUniqueNodeNames, GiveReadableTensorNames)
 
 
@@ -54,12 +55,11 @@ def _state(model: ModelWrapper) -> bytes:
 
 
 def _applied(model: ModelWrapper, kinds: Kinds) -> ModelWrapper:
-    """Each in turn; datatypes and layouts are brought up to date only after one that did something."""
+    """Each in turn; order, datatypes and layouts are brought up to date only after one that did something."""
     for kind in kinds:
         before = _state(model)
         model = model.transform(kind(), make_deepcopy=False, cleanup=False)
         if _state(model) != before:
-            model.cleanup()
             for tidy in TIDY:
                 model = model.transform(tidy(), make_deepcopy=False, cleanup=False)
     return model
@@ -76,6 +76,7 @@ def streamline(model: ModelWrapper) -> ModelWrapper:
         model = _applied(model, (*RESIDUAL, *LINEAR, *NAMES))
         if _state(model) == before:
             break
+        model.cleanup()
     model = _applied(model, (ConvertBipolarMatMulToXnorPopcount, *LINEAR, absorb.AbsorbScalarMulAddIntoTopK,
                              RoundAndClipThresholds, *NAMES))
     return model.transform(RemoveUnusedTensors())

@@ -1,0 +1,39 @@
+"""Options from key=value pairs."""
+
+from __future__ import annotations
+
+import pytest
+
+from hwkit.backends import backend, names
+from hwkit.backends.finn.options import EXAMPLES, Options, parse
+from hwkit.errors import BadInput
+
+
+def test_the_backend_is_found_by_its_name() -> None:
+    assert "finn" in names()
+    assert backend("finn").options({}) == Options()
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    ({}, Options()),
+    ({"fps": "max"}, Options(fps=None)),
+    ({"fps": "12.5", "ode": "rolled"}, Options(fps=12.5, ode="rolled")),
+    ({"thresholds": "standalone", "golden": "2"}, Options(thresholds="standalone", golden=2))])
+def test_values_are_read(given: dict[str, str], expected: Options) -> None:
+    assert parse(given) == expected
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ({"fpz": "1"}, "did you mean 'fps'"), ({"fps": "0"}, "greater than 0"), ({"fps": "fast"}, "valid number"),
+    ({"fps": "inf"}, "finite"), ({"ode": "folded"}, "'unrolled' or 'rolled'"), ({"golden": "0"}, "greater than"),
+    ({"precision": "int8"}, "as-given")])
+def test_a_wrong_one_is_named(given: dict[str, str], says: str) -> None:
+    with pytest.raises(BadInput, match=says) as caught:
+        parse(given)
+    assert next(iter(given)) in caught.value.message
+    assert caught.value.hint
+
+
+def test_every_option_has_an_example_that_is_valid() -> None:
+    assert set(EXAMPLES) == set(Options.model_fields)
+    parse(EXAMPLES)
