@@ -60,11 +60,6 @@ def arcs(kind: str, pins: Pins, parameters: Mapping[str, Any]) -> Iterator[Arc]:
         yield from _dsp(pins, parameters)
 
 
-def launch(kind: str) -> Weight:
-    """What a path that starts at a clocked output of this type begins with."""
-    return LUT if kind in READS else NOTHING
-
-
 def carry_outputs(pins: Pins) -> tuple[Bit, ...]:
     return tuple(pins.get("CO", ()))
 
