@@ -111,7 +111,7 @@ def train_seeds(name: str, recipe: QatRecipe, seeds: Sequence[int], folder: Path
     base = name.partition("@")[0]
     tests = [r.test for r in found]
     result = Result(
-        network=base, dataset=network.dataset, recipe=recipe.model_dump(),
+        network=base, dataset=network.dataset, recipe=recipe.model_dump(exclude_none=True),
         float_sha256=files.sha256(zoo.weights_path(base, network.dataset)),
         float_test=_tested(network.module, network.dataset), shipped_seed=shipped,
         chosen_by=f"median validation accuracy of {len(found)} seeds" if len(found) > 1 else "the only seed",

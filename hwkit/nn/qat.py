@@ -42,7 +42,7 @@ class QatRecipe(Frozen):
 
     weight_bits: int = Field(default=4, ge=1, le=4)
     middle_bits: int = Field(default=7, ge=2, le=7)
-    epochs: NonNegativeInt = 4
+    epochs: NonNegativeInt = 3
     batch: PositiveInt = 128
     lr: PositiveFloat = 0.02
     distillation: float = Field(default=0.5, ge=0.0, le=1.0)
