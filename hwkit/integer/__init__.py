@@ -5,4 +5,7 @@ for bit.
 
     arithmetic    shifts that round, saturation
     separable     networks of depthwise-separable convolutions and neural-ODE blocks: what the on-chip engine runs
+    graph         any QONNX file: integers with exact scales (scaled, operators), quantisers that are integer
+                  thresholds, ties and near values counted (requantize)
+    agreement     such a graph against qonnx's own executor, quantiser by quantiser
 """
