@@ -95,7 +95,7 @@ def fit(points: Sequence[Point]) -> Fitted:
 
 def _solve(rows: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Coefficients >= 0 that make rows @ c / values as near to 1 as possible."""
-    from scipy.optimize import nnls  # type: ignore[import-untyped]   # only to fit: a prediction needs none
+    from scipy.optimize import nnls  # only to fit: a prediction needs none
 
     scale = np.maximum(np.abs(rows).max(axis=0), 1e-300)
     solution: NDArray[np.float64] = nnls(rows / scale / values[:, None], np.ones(len(values)))[0]
