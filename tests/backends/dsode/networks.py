@@ -51,6 +51,10 @@ class Plan:
         return network_of(core, self.channels, (self.height, self.width), self.middle_high)
 
 
+# As little hardware as an engine can be, with PE 2.
+SMALLEST = Plan(8, 4, 4, depthwise_shift=(7, 8), pointwise_shift=(2, 2))
+
+
 def separable(rng: np.random.Generator, plan: Plan, inputs: int, outputs: int, stride: int = 1,
               rows: int = 1) -> Separable:
     """Weights over all of INT4, shifts over all the plan has; inner values and results exceed their range."""
