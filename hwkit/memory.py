@@ -88,7 +88,6 @@ class Buffer(Frozen):
 
     @property
     def bank(self) -> int:
-        """Bits that lie together."""
         return min(self.bank_bits or self.width_bits, self.width_bits)
 
 

@@ -56,6 +56,7 @@ class Model(Frozen):
     stages           the same network cut at its ODE blocks, empty when it has none
     dataset          name of a data set with real inputs and labels for it, if known
     data             the user's own inputs, an .npz (see hwkit.samples); goes before `dataset`
+    quantized        the integer network already made of these weights (hwkit.integer.separable), if there is one
     parameter_bytes  distinct parameters and buffers as float32, each shared one counted once
     history          what was done to it, oldest first
     """
@@ -67,6 +68,19 @@ class Model(Frozen):
     stages: tuple[Stage, ...] = ()
     dataset: str | None = None
     data: Path | None = None
+    quantized: Path | None = None
     parameters: int | None = None
     parameter_bytes: int | None = None
     history: tuple[str, ...] = ()
+
+    def files(self) -> list[Path]:
+        """Every file it consists of."""
+        found = [self.path, *(stage.path for stage in self.stages)]
+        return found + [path for path in (self.data, self.quantized) if path is not None]
+
+    def placed(self, root: Path) -> Model:
+        """With its relative paths below `root`."""
+        stages = tuple(stage.model_copy(update={"path": root / stage.path}) for stage in self.stages)
+        others = {key: root / path for key in ("path", "data", "quantized")
+                  if (path := getattr(self, key)) is not None}
+        return self.model_copy(update={**others, "stages": stages})

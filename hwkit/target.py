@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -153,6 +154,19 @@ class Target(Frozen):
     def totals(self) -> dict[str, float]:
         """Resource -> how many there are; empty without programmable logic."""
         return {r: float(self.fpga.total(r)) for r in RESOURCES} if self.fpga else {}
+
+    def limited(self, lines: Mapping[str, float]) -> Target:
+        """This target with no more of each resource than a budget's lines allow (hwkit.budget.Budget.lines)."""
+        if self.fpga is None:
+            return self
+        shares: dict[str, float] = {}
+        for resource in RESOURCES:
+            total = self.fpga.total(resource)
+            allowed = [getattr(self.fpga.usable, resource), lines.get(f"utilisation.{resource}", 1.0),
+                       lines.get(f"resources.{resource}", total) / total if total else 1.0]
+            shares[resource] = max(min(allowed), 1e-9)       # a share of nothing is not one
+        usable = self.fpga.usable.model_copy(update=shares)
+        return self.model_copy(update={"fpga": self.fpga.model_copy(update={"usable": usable})})
 
 
 def names() -> list[str]:

@@ -46,6 +46,7 @@ model_options = _stack(
     click.option("--data", type=click.Path(path_type=Path),
                  help="Your own inputs: .npz with calibration, images and, if you like, labels."),
     click.option("--input-shape", metavar="C,H,W", help="Shape of one input where the file does not tell."),
+    click.option("--backend", metavar="NAME", help="One of the target's; default: the first that can."),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
                  help="A backend option; repeat for several."))
 request_options = _stack(
@@ -58,7 +59,7 @@ request_options = _stack(
 
 
 def wanted(model: str, precision: str | None, dataset: str | None, data: Path | None, input_shape: str | None,
-           settings: Sequence[str]) -> Wanted:
+           settings: Sequence[str], backend: str | None = None) -> Wanted:
     """The model options as one value."""
     from hwkit.pipeline import Wanted
 
@@ -79,7 +80,7 @@ def wanted(model: str, precision: str | None, dataset: str | None, data: Path | 
     if data is not None and not data.is_file():
         raise BadInput(f"--data {data}: no such file", "numpy.savez(FILE, calibration=..., images=...) makes one")
     return Wanted(model=model, dataset=dataset, data=data.resolve() if data else None, input_shape=shape,
-                  options=options)
+                  backend=backend, options=options)
 
 
 def request(threads: int, warmup: int, iterations: int, duration: float, no_operators: bool) -> Request:

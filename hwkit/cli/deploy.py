@@ -21,7 +21,7 @@ from hwkit.cli._common import (
     wanted,
 )
 
-MODEL_KEYS = ("model", "precision", "dataset", "data", "input_shape", "settings")
+MODEL_KEYS = ("model", "precision", "dataset", "data", "input_shape", "settings", "backend")
 
 
 @click.command()

@@ -41,7 +41,7 @@ PACKAGE = Package(
 def read(folder: Path) -> Raw:
     """Raw values are -1 (paper) to 1 (ink). The file holds one image a column, and +1 at its digit."""
     try:
-        from scipy.io import loadmat  # type: ignore[import-untyped]
+        from scipy.io import loadmat
     except ModuleNotFoundError as error:
         if error.name != "scipy":
             raise

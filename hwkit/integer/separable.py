@@ -126,7 +126,8 @@ class Stem:
 
     def quantized(self, images: Any) -> Ints:
         """(n, I, H, W) float32 -> the same in INT8."""
-        return saturated(np.rint(np.asarray(images, np.float64) / self.input_scale).astype(np.int64), -128, 127)
+        steps = np.rint(np.asarray(images, np.float64) / self.input_scale)
+        return np.clip(steps, -128, 127).astype(np.int64)     # clipped as floats: a huge value is no integer
 
     def __call__(self, x: Ints) -> Ints:
         """(..., I, H, W) INT8 -> (..., O, H', W') in 0..127, a state."""

@@ -171,10 +171,7 @@ def read_model(folder: Path) -> Model:
         model = validated(json.loads(path.read_bytes()), Model, path)
     except (OSError, ValueError) as e:
         raise BadDescription(path, "", f"cannot be read: {e}", "open the model again") from None
-    root = folder.resolve()
-    stages = tuple(stage.model_copy(update={"path": root / stage.path}) for stage in model.stages)
-    data = None if model.data is None else root / model.data
-    return model.model_copy(update={"path": root / model.path, "stages": stages, "data": data})
+    return model.placed(folder.resolve())
 
 
 def write_model(folder: Path, model: Model) -> None:

@@ -58,8 +58,13 @@ def weights_path(name: str, dataset: str) -> Path:
 
 
 def weights_of(name: str) -> list[Path]:
-    """Every file of weights that a network could be given, in the order of look-up."""
-    return [p for folder in _weight_folders() for p in sorted(folder.glob(f"{name}-*.safetensors"))]
+    """Every file of weights, float or quantised, that a network could be given, in the order of look-up."""
+    return [p for folder in _weight_folders() for p in sorted(folder.glob(f"{name}-*.safetensors"))] + [
+        p for folder in _quantized_folders() for p in sorted(folder.glob(f"{name}-*.npz"))]
+
+
+def _quantized_folders() -> list[Path]:
+    return [*(root / "quantized" for root in roots()), QUANTIZED]
 
 
 def quantized_path(name: str) -> Path | None:
@@ -73,7 +78,7 @@ def quantized_path(name: str) -> Path | None:
         return None
     dataset = dataset or source(base).DATASET or ""
     weights = weights_path(base, dataset)
-    for folder in [*(root / "quantized" for root in roots()), QUANTIZED]:
+    for folder in _quantized_folders():
         found = folder / f"{base}-{dataset}.npz"
         if found.is_file() and weights.is_file():
             about = read_toml(found.with_suffix(".toml"), f"hwkit quantize {name}")

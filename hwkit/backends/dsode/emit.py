@@ -12,9 +12,11 @@ import numpy as np
 from hwkit.backends.dsode import program, schedule
 from hwkit.backends.dsode.engine import Engine
 from hwkit.data import shipped
+from hwkit.eda import yosys
 from hwkit.eda.verilator import Bench
 from hwkit.files import write
 from hwkit.integer.separable import IntegerNetwork
+from hwkit.jobs import Say
 
 TOP = "dsode_top"
 RTL = ("delay.sv", "ram.sv", "dsp.sv", "depthwise.sv", "pointwise.sv", "update.sv", "window.sv", "core.sv",
@@ -88,21 +90,36 @@ def top_module(engine: Engine, bits: int) -> str:
             "\n    );\nendmodule\n\n`default_nettype wire\n")
 
 
-def write_design(network: IntegerNetwork, engine: Engine, bits: int, folder: Path) -> Bench:
-    """RTL, tables and testbench under `folder`. Raises BadInput where a table cannot hold the network."""
+def write_rtl(engine: Engine, bits: int, folder: Path) -> list[str]:
+    """The synthesisable sources in `folder`/rtl; their names relative to `folder`."""
     (folder / "rtl").mkdir(parents=True, exist_ok=True)
-    (folder / "sim").mkdir(exist_ok=True)
     for name in RTL:
         shutil.copyfile(shipped("hls", "dsode", "rtl", name), folder / "rtl" / name)
+    write(folder / "rtl" / f"{TOP}.sv", top_module(engine, bits))
+    return [f"rtl/{name}" for name in (*RTL, f"{TOP}.sv")]
+
+
+def synthesise(engine: Engine, bits: int, folder: Path, say: Say) -> yosys.Synthesis:
+    """What Yosys makes of the design; its log and netlist lie in `folder`/synthesis.
+
+    The hierarchy is kept: lanes are alike, and one of each is mapped instead of all.
+    """
+    sources = [folder / name for name in write_rtl(engine, bits, folder)]
+    return yosys.synthesize(sources, TOP, {}, folder / "synthesis", frontend="verilog", flatten=False, say=say)
+
+
+def write_design(network: IntegerNetwork, engine: Engine, bits: int, folder: Path) -> Bench:
+    """RTL, tables and testbench under `folder`. Raises BadInput where a table cannot hold the network."""
+    sources = write_rtl(engine, bits, folder)
+    (folder / "sim").mkdir(exist_ok=True)
     for name in (*SIMULATION, TESTBENCH):
         shutil.copyfile(shipped("hls", "dsode", "sim", name), folder / "sim" / name)
-    write(folder / "rtl" / f"{TOP}.sv", top_module(engine, bits))
     records = np.array(program.configuration(network, engine), RECORD)
     write(folder / CONFIG, records.tobytes())
     beats = 8 * engine.row_bytes // bits
     cycles = schedule.cycles(network, engine)
     rows_in, rows_out = state_rows(engine, 0), state_rows(engine, len(engine.shapes) - 1)
     return Bench(top=TOP, prefix="dsode", testbench=f"sim/{TESTBENCH}", config=CONFIG,
-                 sources=(*(f"rtl/{n}" for n in (*RTL, f"{TOP}.sv")), *(f"sim/{n}" for n in SIMULATION)),
+                 sources=(*sources, *(f"sim/{n}" for n in SIMULATION)),
                  stream_bytes=bits // 8, beats_in=rows_in * beats, beats_out=rows_out * beats,
                  limit_cycles=20 * (cycles + (rows_in + rows_out) * (beats + 4)))

@@ -6,6 +6,7 @@ It is an IntegerNetwork full of zeros, so that whatever plans for a real one pla
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -100,3 +101,26 @@ def _listed(layers: Sequence[Layer]) -> str:
         return f"{kernel} {layer.kind} of {layer.inputs} to {layer.outputs} channels{groups}"
 
     return ", ".join(map(one, layers)) or "no layer"
+
+
+def sized(channels: int, side: int, shapes: int, convolutions: int, steps: int) -> IntegerNetwork:
+    """The outline of a dsodenet with `shapes` ODE blocks, the first of `channels` x `side` x `side`."""
+
+    def conv(inputs: int, outputs: int, stride: int = 1) -> Separable:
+        depthwise = Layer(kind="convolution", inputs=inputs, outputs=inputs, kernel=(3, 3), stride=stride,
+                          groups=inputs, output_shape=(inputs,))
+        pointwise = Layer(kind="convolution", inputs=inputs, outputs=outputs, output_shape=(outputs,))
+        return _pair(Stage(name="", path=Path()), depthwise, pointwise)
+
+    core: list[OdeBlock | Transition] = []
+    for k in range(shapes):
+        width = channels << k
+        core.append(OdeBlock(tuple(conv(width, width) for _ in range(convolutions)), steps))
+        if k < shapes - 1:
+            core.append(Transition(conv(width, 2 * width, 2)))
+    stem = Layer(kind="convolution", inputs=1, outputs=channels, kernel=(3, 3),
+                 output_shape=(channels, side, side))
+    head = Layer(kind="linear", inputs=channels << shapes - 1, outputs=10, output_shape=(10,))
+    return IntegerNetwork(name=f"{shapes} stages from {channels}x{side}x{side}", input_shape=(1, side, side),
+                          stem=_stem(Stage(name="stem", path=Path(), layers=(stem,))), core=tuple(core),
+                          head=_head(Stage(name="head", path=Path(), layers=(head,))))

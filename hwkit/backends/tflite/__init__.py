@@ -53,19 +53,12 @@ def plan(model: Model, target: Target, options: Options) -> BuildPlan:
 
     The files run on any target; whether its cores have int8 dot products decides how the first layer is laid out.
     """
-    spec = {"model": _absolute(model).model_dump(mode="json"), "options": options.model_dump(mode="json"),
+    spec = {"model": model.placed(Path.cwd()).model_dump(mode="json"), "options": options.model_dump(mode="json"),
             "dot_products": target.cpu is not None and bool({"asimddp", "avx_vnni"} & set(target.cpu.features))}
     return BuildPlan(
         files={SPEC: json.dumps(spec, indent=2, sort_keys=True)},
         commands=(command("hwkit.backends.tflite.convert:job", SPEC, RESULT,
                           what=f"converting {model.name} to TFLite", timeout_s=TIMEOUT_S),))
-
-
-def _absolute(model: Model) -> Model:
-    """With paths that hold in any working folder."""
-    stages = tuple(s.model_copy(update={"path": s.path.absolute()}) for s in model.stages)
-    data = model.data.absolute() if model.data else None
-    return model.model_copy(update={"path": model.path.absolute(), "stages": stages, "data": data})
 
 
 def collect(build_dir: Path) -> Built:
