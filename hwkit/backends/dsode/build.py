@@ -131,9 +131,10 @@ def _verified(network: IntegerNetwork, model: Model, folded: folding.Folded, ben
     few = min(options.verify, len(images))
     findings = [verify.torch_agrees(_batched(module, images), told.logits, scale)]
     findings.append(_qonnx(module, model, images[:few], told.logits[:few], folder, say))
-    findings.append(verify.hls_agrees(folder / "engine" / "lab" / "hls", told.states[:few], told.results[:few], say))
-    rtl, simulated, given = verify.rtl_agrees(bench, folder / "engine", folded.engine, told.states[:few],
-                                              told.results[:few], folder / "simulation", say)
+    states, results = told.states[:few], told.results[:few]
+    findings.append(verify.hls_agrees(folder / "engine" / "lab" / "hls", states, results, say))
+    rtl, simulated, given = verify.rtl_agrees(bench, folder / "engine", folded.engine, states, results,
+                                              folder / "simulation", say)
     findings.append(rtl)
     figures = _accuracy(model, images, inputs, told.logits)
     if inputs.labels is not None:
@@ -147,7 +148,8 @@ def _verified(network: IntegerNetwork, model: Model, folded: folding.Folded, ben
         Finding(name="rounding ties", ok=None, text=f"{ties:,} of {images.size:,} image values lie between two "
                                                     "INT8 "
                 "steps and go to the even one; on the chip every rounding is downwards, so there are none"),
-        Finding(name="inputs", ok=None, text=inputs.source)]
+        Finding(name="inputs", ok=None, text=inputs.source if model.data else
+                f"data set {model.dataset}: {len(images)} test images")]
     _golden(folder, folded, told, images, inputs, options.golden)
     return findings, figures, simulated
 

@@ -100,12 +100,9 @@ def write_rtl(engine: Engine, bits: int, folder: Path) -> list[str]:
 
 
 def synthesise(engine: Engine, bits: int, folder: Path, say: Say) -> yosys.Synthesis:
-    """What Yosys makes of the design; its log and netlist lie in `folder`/synthesis.
-
-    The hierarchy is kept: lanes are alike, and one of each is mapped instead of all.
-    """
+    """What Yosys makes of the design, flat; its log and netlist lie in `folder`/synthesis."""
     sources = [folder / name for name in write_rtl(engine, bits, folder)]
-    return yosys.synthesize(sources, TOP, {}, folder / "synthesis", frontend="verilog", flatten=False, say=say)
+    return yosys.synthesize(sources, TOP, {}, folder / "synthesis", frontend="verilog", flatten=True, say=say)
 
 
 def write_design(network: IntegerNetwork, engine: Engine, bits: int, folder: Path) -> Bench:

@@ -29,14 +29,12 @@ def _buffers(engine: Engine) -> Iterator[Buffer]:
     if engine.middle_rows:
         yield Buffer(name="middle", words=engine.middle_rows, width_bits=state, contents="feature map",
                      preferred=STATES, bank_bits=bank)
-    chains = engine.simd // 8
-    for position in range(8):
-        yield Buffer(name=f"pointwise weights {position}", words=engine.weight_rows,
-                     width_bits=4 * engine.pe * chains, contents="weights", preferred=TABLES,
-                     bank_bits=CONFIGURATION_BITS)
-    for tap in range(9):
-        yield Buffer(name=f"depthwise weights {tap}", words=engine.lane_rows, width_bits=4 * engine.pe,
-                     contents="weights", preferred=TABLES, bank_bits=CONFIGURATION_BITS)
+    # eight tables, one a position in a chain, and nine, one a tap: each in banks of its own
+    position, tap = 4 * engine.pe * engine.simd // 8, 4 * engine.pe
+    yield Buffer(name="pointwise weights", words=engine.weight_rows, width_bits=8 * position, contents="weights",
+                 preferred=TABLES, bank_bits=min(position, CONFIGURATION_BITS))
+    yield Buffer(name="depthwise weights", words=engine.lane_rows, width_bits=9 * tap, contents="weights",
+                 preferred=TABLES, bank_bits=min(tap, CONFIGURATION_BITS))
     # 16 bits of bias and 3 of shift, 20 and 3: what a word holds beyond is dropped by synthesis
     yield Buffer(name="depthwise biases", words=engine.lane_rows, width_bits=32 * engine.pe, contents="biases",
                  preferred=TABLES, bank_bits=CONFIGURATION_BITS)
