@@ -24,7 +24,7 @@ def findings(driven: Driven, reference: Reference, options: Options) -> list[Fin
                              text=f"{driven.copies} copies of weights that layers share: FINN wants one each"))
     if driven.steps is not None:
         found.append(Finding(name="state on chip", ok=False, text=_state(driven)))
-    if floats := [layer for layer in _chain(driven)[:-1] if layer.datatype == "FLOAT32"]:
+    if floats := _floats(driven):
         found.append(Finding(name="float layers", ok=False, text=(
             f"{len(floats)} layers give float32, since their scales could not be moved into thresholds: "
             f"{', '.join(layer.name for layer in floats[:4])}{' ...' if len(floats) > 4 else ''}")))
@@ -40,8 +40,16 @@ def findings(driven: Driven, reference: Reference, options: Options) -> list[Fin
     return found
 
 
+def _floats(driven: Driven) -> list[Layer]:
+    """Layers that give float32, but for those at the end that turn the result into the network's own units."""
+    chain = _chain(driven)
+    while chain and chain[-1].datatype == "FLOAT32":
+        chain.pop()
+    return [layer for layer in chain if layer.datatype == "FLOAT32"]
+
+
 def _chain(driven: Driven) -> list[Layer]:
-    """Layers in the order data pass them, the steps of a loop in its place; the last one may rescale to float."""
+    """Layers in the order data pass them, the steps of a loop in its place."""
     chain: list[Layer] = []
     for layer in (one for one in driven.layers if not one.loop):
         chain += [one for one in driven.layers if one.loop == layer.name] or [layer]

@@ -9,6 +9,7 @@ One subject a file, in the order data passes through:
     sharing      biases plain, and weights that several layers share copied; FINN wants one each
     rounding     quantisers that round down, in the only terms FINN knows
     streamline   scales and shifts moved into thresholds, across residual additions too
+    joins        additions of branches with different scales, in integers
     rolling      the repeated steps of a neural ODE as one FINNLoop
     folding      PE and SIMD: as fast as the budget allows, and always legal
     execution    FINN's own Python execution against the outputs wanted

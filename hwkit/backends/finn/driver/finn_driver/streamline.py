@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from finn.transformation.fpgadataflow.convert_to_hw.global_acc_pool import InferGlobalAccPoolLayer
 from finn.transformation.streamline import absorb, collapse_repeated, reorder, sign_to_thres
 from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
 from qonnx.core.modelwrapper import ModelWrapper
@@ -27,6 +28,8 @@ from qonnx.transformation.infer_datatypes import InferDataTypes
 from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
 from qonnx.transformation.remove import RemoveIdentityOps
 
+from .joins import integer_joins
+
 Kinds = Sequence[type[Transformation]]
 
 ROUNDS = 48
@@ -44,7 +47,8 @@ RESIDUAL: Kinds = (
     absorb.AbsorbTransposeIntoMultiThreshold, reorder.MoveTransposePastFork, reorder.MoveTransposePastScalarMul,
     reorder.MoveTransposePastJoinAdd, reorder.MakeMaxPoolNHWC, absorb.AbsorbConsecutiveTransposes,
     reorder.MoveLinearPastFork, reorder.MoveScalarLinearPastFork, reorder.MoveScalesPastIm2Col,
-    reorder.MoveLinearPastEltwiseAdd, reorder.MoveMulPastJoinAdd, reorder.MoveScalarLinearPastInvariants)
+    reorder.MoveLinearPastEltwiseAdd, reorder.MoveMulPastJoinAdd, reorder.MoveScalarLinearPastInvariants,
+    reorder.MoveTransposePastEltwise)
 TIDY: Kinds = (RemoveIdentityOps, SortGraph, InferDataTypes, InferDataLayouts)
 NAMES: Kinds = (GiveUniqueNodeNames, GiveReadableTensorNames)
 
@@ -77,6 +81,9 @@ def streamline(model: ModelWrapper) -> ModelWrapper:
         if _state(model) == before:
             break
         model.cleanup()
+    if model.get_nodes_by_op_type("GlobalAveragePool"):      # an exact sum, and a scale that moves on
+        model = _applied(model, (InferGlobalAccPoolLayer, reorder.MoveTransposePastScalarMul, *LINEAR))
     model = _applied(model, (ConvertBipolarMatMulToXnorPopcount, *LINEAR, absorb.AbsorbScalarMulAddIntoTopK,
-                             RoundAndClipThresholds, *NAMES))
-    return model.transform(RemoveUnusedTensors())
+                             *NAMES))
+    model, _ = integer_joins(model)
+    return _applied(model.transform(InferDataTypes()), (RoundAndClipThresholds, *NAMES, RemoveUnusedTensors))
