@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from hwkit import zoo
@@ -26,6 +28,7 @@ def images(count: int, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> to
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
 
 
+@functools.cache
 def network(seed: int = 0) -> FloatSeparable:
     """An untrained dsodenet of 8, 16 and 32 channels, two steps."""
     built = zoo.network("dsodenet", seed=seed, input_shape=SHAPE, channels=(8, 16, 32), steps=2, stem_stride=1)
