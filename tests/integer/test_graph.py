@@ -176,8 +176,9 @@ def test_float_scales_agree_but_for_what_is_counted(name: str, tmp_path: Path) -
     assert found.worst < 1e-5
 
 
-def test_a_wrong_rounding_would_be_seen(tmp_path: Path) -> None:
-    """The comparison compares: an executor that is off by two in each code is not the same network."""
+@pytest.mark.parametrize("codes", [1, 2])
+def test_a_wrong_rounding_would_be_seen(codes: int, tmp_path: Path) -> None:
+    """The comparison compares: an executor that is off in each code is not the same network."""
     g, x = start()
     g.quant(x, COARSE, 6, mode="FLOOR", name="last")
     path = g.saved(tmp_path / "g.onnx")
@@ -187,7 +188,8 @@ def test_a_wrong_rounding_would_be_seen(tmp_path: Path) -> None:
     theirs = agreement.executor(path)
 
     def other(path: Path) -> Callable[[np.ndarray], agreement.Executed]:
-        return lambda image: {k: v + F32(2 * COARSE) if k == graph.output else v for k, v in theirs(image).items()}
+        off = F32(codes * COARSE)
+        return lambda image: {k: v + off * (k == graph.output) for k, v in theirs(image).items()}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(agreement, "executor", other)

@@ -81,6 +81,21 @@ def test_near_is_within_a_1024th_of_a_code(codes: list[int], scale: float, to: f
         assert near == (close and not tie)
 
 
+def test_near_begins_and_ends_where_it_says() -> None:
+    done = table(Fraction(1, 4096), Fraction(0), 0, 1, "ROUND")(np.arange(2040, 2057))
+    assert np.flatnonzero(done.near).tolist() == [4, 5, 6, 7, 9, 10, 11, 12]   # 2044..2052, and 2048 is the tie
+    assert np.flatnonzero(done.ties).tolist() == [8]
+
+
+def test_what_a_relu_cuts_off_is_neither_tie_nor_near() -> None:
+    value = limited(shifted_by(plain(np.array([[-1, 0, 1, 2, 3]]), rationals([[1.0]])), rationals([[-0.5]])),
+                    Fraction(0), None)
+    quantiser = Quantiser(rationals([[1.0]]), 0, -8, 7, "ROUND")
+    done = quantiser(value, quantiser.tables(value))
+    assert done.codes.tolist() == [[0, 0, 0, 2, 2]]
+    assert done.ties.tolist() == [[False, True, True, True, True]]   # -1.5 is cut off; -0.5 rounds to 0 either way
+
+
 @pytest.mark.parametrize(("scale", "offset", "to", "exact"), [
     (Fraction(1, 4096), Fraction(3, 4096), Fraction(1, 2), True),
     (Fraction(3, 4096), Fraction(3, 4096), Fraction(1, 2), False),   # a sum of 24 bits times 3 has more
