@@ -110,22 +110,22 @@ def changed(**values: object) -> IntegerNetwork:
     return network_of([OdeBlock((conv,), 1)], 8, (4, 4))
 
 
-# Each of these runs on the RTL and gives other values than the integer reference.
-WRONG_ON_THE_CHIP: dict[str, IntegerNetwork] = {
+# What the RTL computes otherwise than the integer reference, or what is no legal RTL.
+BEYOND_THE_RTL: dict[str, IntegerNetwork] = {
     "bias + sum is beyond the 20 bits of the update": changed(
         pointwise=np.full((8, 8), 7), pointwise_bias=np.full((1, 8), (1 << 19) - 1 + 1024)),
     "a weight is no INT4": changed(pointwise=np.full((8, 8), 9)),
     "a shift is negative": changed(pointwise_shift=np.full(8, -1)),
-    "pointwise shifts begin above 12: the state is wider than what is left": changed(pointwise_shift=np.full(8, 13)),
-    "depthwise shifts begin above 12: a part-select is reversed": changed(depthwise_shift=np.full(8, 13)),
+    "pointwise shifts begin at 13: the state is wider than the rest": changed(pointwise_shift=np.full(8, 13)),
+    "depthwise shifts begin at 13: a part-select is reversed": changed(depthwise_shift=np.full(8, 13)),
     "the middle has one bit": replace(Plan(8, 4, 4, convolutions=2).network(), middle_high=1),
     "the middle's end is no 2^n - 1": replace(Plan(8, 4, 4, convolutions=2).network(), middle_high=100),
     "there is no pass": replace(PLAN.network(), core=()),
 }
 
 
-@pytest.mark.parametrize("network", WRONG_ON_THE_CHIP.values(), ids=list(WRONG_ON_THE_CHIP))
+@pytest.mark.parametrize("network", BEYOND_THE_RTL.values(), ids=list(BEYOND_THE_RTL))
 @pytest.mark.xfail(reason="not refused yet", strict=False)
-def test_what_the_rtl_would_compute_wrongly_is_refused(network: IntegerNetwork) -> None:
+def test_what_the_rtl_cannot_compute_is_refused(network: IntegerNetwork) -> None:
     with pytest.raises(BadInput):
         program.configuration(network, engine.engine_for(network, 4))
