@@ -64,10 +64,11 @@ def plan(model: Model, target: Target, options: Options) -> BuildPlan:
     fpga = _fpga(target)
     python = finn.python()
     log = cache_root() / "logs" / f"finn-{model.name}.log"
+    model = model.placed(Path.cwd())
     spec = {
-        "model": _absolute(model).model_dump(mode="json"), "options": options.model_dump(mode="json"),
+        "model": model.model_dump(mode="json"), "options": options.model_dump(mode="json"),
         "clock": fpga.clock_hz.model_dump(mode="json"),
-        "finn": {"model": str(model.path.absolute()), "part": fpga.part, "clock_hz": fpga.clock_hz.value,
+        "finn": {"model": str(model.path), "part": fpga.part, "clock_hz": fpga.clock_hz.value,
                  "limits": {r: fpga.limit(r) for r in RESOURCES if r in ESTIMATED}, "target_fps": options.fps,
                  "rolled": options.ode == "rolled", "standalone_thresholds": options.thresholds == "standalone",
                  "golden": "golden.npz", "log": str(log)}}
@@ -88,12 +89,6 @@ def _fpga(target: Target) -> Fpga:
     if target.fpga is None:
         raise BadInput(f"{target.name} has no programmable logic", "hwkit list targets")
     return target.fpga
-
-
-def _absolute(model: Model) -> Model:
-    """With paths that hold in any working folder."""
-    return model.model_copy(update={"path": model.path.absolute(),
-                                    "data": model.data.absolute() if model.data else None})
 
 
 def collect(build_dir: Path) -> Built:

@@ -95,25 +95,27 @@ class Ode(nn.Module):
 def prepared(make: type[nn.Module], shape: tuple[int, ...] = SHAPE, seed: int = 0, **how: object) -> nn.Module:
     """A network with seeded weights and statistics, its quantisers' ranges collected."""
     torch.manual_seed(seed)
-    net = make(**how)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
-    net.train()
-    for _ in range(20):
-        net(torch.rand(16, *shape) * 2 - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")          # of brevitas and torch about themselves
+        net = make(**how)
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.bias, -0.3, 0.3)
+        net.train()
+        for _ in range(20):
+            net(torch.rand(16, *shape) * 2 - 1)
     return net.eval()
 
 
 def export(net: nn.Module, path: Path, shape: tuple[int, ...] = SHAPE) -> Path:
     """The network as QONNX, batch 1, cleaned up."""
-    from brevitas.export import export_qonnx
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.util.cleanup import cleanup_model
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from brevitas.export import export_qonnx
+        from qonnx.core.modelwrapper import ModelWrapper
+        from qonnx.util.cleanup import cleanup_model
+
         export_qonnx(net, args=torch.rand(1, *shape), export_path=str(path))
         cleanup_model(ModelWrapper(str(path))).save(str(path))
     return path

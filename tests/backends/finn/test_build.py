@@ -18,9 +18,12 @@ from hwkit.errors import BadModel, JobFailed
 from hwkit.files import sha256
 from hwkit.jobs import execute
 from hwkit.model import Model
+from hwkit.nn.qonnx import export_qonnx
+from hwkit.sources import open_source, resolve
 from hwkit.target import Target
 from tests.backends.finn.building import build, driver, exported
 from tests.backends.finn.nets import SHAPE, Cnn, Mlp, Ode, export, prepared
+from tests.nn.small import dyadic, one_convolution
 
 pytestmark = pytest.mark.finn
 FEATURES = (64,)
@@ -116,6 +119,20 @@ def test_steps_of_a_neural_ode_unrolled_and_rolled_compute_the_same(fpga: Target
     assert figures(rolled)["LUT"] < figures(flat)["LUT"]
     assert finding(rolled, "state on chip") is False
     assert {o.repeat for o in rolled.operators} == {1, 2}
+
+
+def test_a_network_that_rounds_down_is_exact_and_in_integers(fpga: Target, tmp_path: Path) -> None:
+    """Powers of two, floor everywhere, unequal scales at the residual additions, a sum over the map at the end."""
+    module = dyadic(one_convolution(channels=4))
+    export_qonnx(module, module.input_shape, tmp_path / "raw.onnx")
+    model = open_source(resolve(str(tmp_path / "raw.onnx")), tmp_path / "model")
+    assert finn.check(model, fpga, finn.options({})) == []
+    made = finn.collect(build(model, fpga, tmp_path / "build", {"fps": "100", "golden": "4"}))
+    assert figures(made)["max_error"] == 0
+    assert "round down, which FINN's thresholds do exactly" in next(
+        f.text for f in made.findings if f.name == "rounding ties")
+    assert "float layers" not in {f.name for f in made.findings}
+    assert "GlobalAccPool_hls" in {o.delegate for o in made.operators}
 
 
 def _spec(folder: Path, **changes: Any) -> None:
