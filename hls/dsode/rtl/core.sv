@@ -100,41 +100,52 @@ module dsode_core #(
     wire [15:0] d_width_out = pass[127:112];
     wire [15:0] d_lane_row = pass[143:128], d_weight_row = pass[159:144], d_bias_row = pass[175:160];
 
+    // Counters run down, and what they are about to reach is a register of its own: few levels of logic
     reg [1:0]  shape;
-    reg [2:0]  fetching;               // the first pass is on its way from the program memory
-    reg        reading, r_source, r_last;
-    reg [15:0] r_slot, r_end, r_gap, gap;
-    reg        waiting;                // between two passes
-    wire       r_over = reading && r_slot == r_end;
-    wire       r_next = (fetching == 1) || (waiting && gap == 1) || (r_over && r_gap == 0 && !r_last);
+    reg [1:0]  fetching;               // the first pass is on its way from the program memory
+    reg        fetched;
+    reg        reading, r_source, r_last, r_final, r_at_once, r_gap_is_one;
+    reg [15:0] r_slot, r_left, r_gap, gap;
+    reg        waiting, waited;        // between two passes
+    wire       r_over = reading && r_final;
+    wire       r_next = fetched || waited || (r_over && r_at_once);
     always @(posedge clk) begin
         if (rst) begin
             fetching <= 0;
+            fetched <= 0;
             reading <= 0;
             waiting <= 0;
+            waited <= 0;
             pc <= 0;
         end else begin
+            fetched <= (fetching == 1);
             if (start && !busy) begin
-                fetching <= 4;
+                fetching <= 3;
                 pc <= 0;
             end else if (fetching != 0) fetching <= fetching - 1;
+            waited <= (r_over && r_gap_is_one && !r_last) || (waiting && gap == 2);
             if (r_next) begin
                 reading <= 1;
                 waiting <= 0;
                 r_slot <= 0;
-                r_end <= d_slots;
+                r_left <= d_slots;
+                r_final <= (d_slots == 0);
                 r_gap <= d_gap;
+                r_at_once <= (d_gap == 0) && !d_last;
+                r_gap_is_one <= (d_gap == 1);
                 r_source <= d_source;
                 r_last <= d_last;
                 shape <= d_shape;
                 pc <= pc + 1;
-            end else if (r_over) begin
-                reading <= 0;
-                waiting <= !r_last;
-                gap <= r_gap;
             end else begin
-                if (reading) r_slot <= r_slot + 1;
-                if (waiting) gap <= gap - 1;
+                if (r_over) begin
+                    reading <= 0;
+                    waiting <= !r_last;
+                end
+                gap <= waiting ? gap - 1 : r_gap;
+                r_slot <= r_slot + 1;
+                r_left <= r_left - 1;
+                r_final <= (r_left == 1);
             end
         end
     end
@@ -142,7 +153,9 @@ module dsode_core #(
     // what the token side will need of the pass being read, and when
     reg [11:0]  lag;
     reg [191:0] pending;
+    reg         t_load;
     always @(posedge clk) begin
+        t_load <= (lag == 2) && !rst;
         if (rst) lag <= 0;
         else if (r_next) begin
             lag <= d_lag;
@@ -153,24 +166,26 @@ module dsode_core #(
     // ------------------------------------------------------------------ tokens: where a slot's pair lies
     reg         token;                 // valid, one cycle before the window's `token`
     reg [7:0]   t_group, t_pair, t_row;
+    reg         t_last_group, t_last_pair, t_last_row;
     reg [LAW-1:0] t_lane_row;
     reg [191:0] t_pass;
     reg         t_fresh;               // no pair of this pass is complete yet
-    wire [7:0]  t_groups = t_pass[71:64], t_pairs = t_pass[87:80], t_height = t_pass[95:88];
+    wire [7:0]  t_groups = t_pass[71:64], t_pairs = t_pass[87:80];
+    reg [7:0]   t_groups_less, t_pairs_less, t_height_less;    // one less each
     wire        t_strided = t_pass[7];
-    wire        t_last_group = (t_group == t_groups), t_last_pair = (t_pair == t_pairs);
-    wire        t_last_row = (t_row == t_height);
-    wire        t_load = (lag == 1);
     wire        complete_now = token && t_last_group && (!t_strided || (!t_row[0] && t_pair[0]));
     wire        lone = token && t_last_group && t_strided && !t_row[0] && !t_pair[0] && t_last_pair;
     reg [7:0]   lone_wait;             // a pair's left pixel alone ends a row: its outputs must wait their turn
-    wire        complete = complete_now || lone_wait == 1;
+    reg         lone_now;
+    wire        complete = complete_now || lone_now;
     always @(posedge clk) begin
         if (rst) begin
             token <= 0;
             lone_wait <= 0;
+            lone_now <= 0;
         end else begin
-            if (lone) lone_wait <= t_groups + 1;
+            lone_now <= (lone && t_groups == 0) || lone_wait == 1;
+            if (lone) lone_wait <= t_groups;
             else if (lone_wait != 0) lone_wait <= lone_wait - 1;
             if (t_load) begin
                 token <= 1;
@@ -178,17 +193,26 @@ module dsode_core #(
                 t_group <= 0;
                 t_pair <= 0;
                 t_row <= 0;
+                t_last_group <= (pending[71:64] == 0);
+                t_last_pair <= (pending[87:80] == 0);
+                t_last_row <= (pending[95:88] == 0);
+                t_groups_less <= pending[71:64] - 8'd1;
+                t_pairs_less <= pending[87:80] - 8'd1;
+                t_height_less <= pending[95:88] - 8'd1;
                 t_lane_row <= pending[128 +: LAW];
                 t_pass <= pending;
             end else begin
                 if (complete) t_fresh <= 0;
                 if (token) begin
                     t_group <= t_last_group ? 8'd0 : t_group + 8'd1;
+                    t_last_group <= t_last_group ? t_groups == 0 : t_group == t_groups_less;
                     t_lane_row <= t_last_group ? t_pass[128 +: LAW] : t_lane_row + 1'b1;
                     if (t_last_group) begin
                         t_pair <= t_last_pair ? 8'd0 : t_pair + 8'd1;
+                        t_last_pair <= t_last_pair ? t_pairs == 0 : t_pair == t_pairs_less;
                         if (t_last_pair) begin
                             t_row <= t_row + 8'd1;
+                            t_last_row <= (t_row == t_height_less);
                             if (t_last_row) token <= 0;
                         end
                     end
@@ -372,12 +396,13 @@ module dsode_core #(
     // ------------------------------------------------------------------ output groups of the pair that is held
     reg         out;                   // valid from cycle `held`
     reg [7:0]   o_group, o_pair, o_row;
+    reg         o_last_group, o_last_pair, o_last_row;
     reg [WAW-1:0] o_weight_row;
     reg [BAW-1:0] o_bias_row;
     reg [191:0] o_pass;
     reg         o_fresh;               // first group of the pass
-    wire [7:0]  o_groups = o_pass[79:72], o_pairs = o_pass[103:96], o_height = o_pass[111:104];
-    wire        o_end = (o_group == o_groups);
+    wire [7:0]  o_groups = o_pass[79:72], o_pairs = o_pass[103:96];
+    reg [7:0]   o_groups_less, o_pairs_less, o_height_less;
     always @(posedge clk) begin
         if (rst) out <= 0;
         else if (held_next) begin
@@ -390,23 +415,38 @@ module dsode_core #(
                 o_bias_row <= t_pass[160 +: BAW];
                 o_pair <= 0;
                 o_row <= 0;
+                o_last_group <= (t_pass[79:72] == 0);
+                o_last_pair <= (t_pass[103:96] == 0);
+                o_last_row <= (t_pass[111:104] == 0);
+                o_groups_less <= t_pass[79:72] - 8'd1;
+                o_pairs_less <= t_pass[103:96] - 8'd1;
+                o_height_less <= t_pass[111:104] - 8'd1;
             end else begin
                 o_weight_row <= o_pass[144 +: WAW];
                 o_bias_row <= o_pass[160 +: BAW];
-                o_pair <= (o_pair == o_pairs) ? 8'd0 : o_pair + 8'd1;
-                if (o_pair == o_pairs) o_row <= o_row + 8'd1;
+                o_last_group <= (o_groups == 0);
+                o_pair <= o_last_pair ? 8'd0 : o_pair + 8'd1;
+                o_last_pair <= o_last_pair ? o_pairs == 0 : o_pair == o_pairs_less;
+                if (o_last_pair) begin
+                    o_row <= o_row + 8'd1;
+                    o_last_row <= (o_row == o_height_less);
+                end
             end
         end else if (out) begin
             o_fresh <= 0;
             o_group <= o_group + 8'd1;
+            o_last_group <= (o_group == o_groups_less);
             o_weight_row <= o_weight_row + 1'b1;
             o_bias_row <= o_bias_row + 1'b1;
-            if (o_end) out <= 0;
+            if (o_last_group) out <= 0;
         end
     end
-    wire o_last = out && o_end && o_pair == o_pairs && o_row == o_height && o_pass[8];
-    wire o_zero_left = {o_pair, 1'b0} >= o_pass[127:112];
-    wire o_zero_right = {o_pair, 1'b1} >= o_pass[127:112];
+    wire o_last = out && o_last_group && o_last_pair && o_last_row && o_pass[8];
+    reg  o_zero_left, o_zero_right;    // a cycle later
+    always @(posedge clk) begin
+        o_zero_left <= {o_pair, 1'b0} >= o_pass[120:112];
+        o_zero_right <= {o_pair, 1'b1} >= o_pass[120:112];
+    end
 
     // ------------------------------------------------------------------ pointwise: block o sees INPUTS channels of the
     // held ones, part o mod 2^shape; blocks are added up in pairs, once a halving
@@ -505,8 +545,10 @@ module dsode_core #(
     wire s_out, s_fresh, u_skip, u_signed, u_middle, u_left, u_right, w_fresh, w_last;
     dsode_delay #(.DEPTH(SUM - 2), .WIDTH(2)) skip_early (.clk(clk), .d({out & ~rst, o_fresh}), .q({s_out, s_fresh}));
     dsode_delay #(.DEPTH(SUM + 2), .WIDTH(1)) skip_late (.clk(clk), .d(o_pass[4]), .q(u_skip));
-    dsode_delay #(.DEPTH(SUM + 3), .WIDTH(4)) mode_late (
-        .clk(clk), .d({o_pass[5], o_pass[6], o_zero_left, o_zero_right}), .q({u_signed, u_middle, u_left, u_right}));
+    dsode_delay #(.DEPTH(SUM + 3), .WIDTH(2)) mode_late (
+        .clk(clk), .d({o_pass[5], o_pass[6]}), .q({u_signed, u_middle}));
+    dsode_delay #(.DEPTH(SUM + 2), .WIDTH(2)) zero_late (
+        .clk(clk), .d({o_zero_left, o_zero_right}), .q({u_left, u_right}));
     wire w_out, w_to_middle;
     dsode_delay #(.DEPTH(SUM + 4), .WIDTH(4)) write_early (
         .clk(clk), .d({out & ~rst, o_fresh, o_last & ~rst, o_pass[3]}), .q({w_out, w_fresh, w_last, w_to_middle}));

@@ -119,26 +119,30 @@ module dsode #(
     end
 
     // ------------------------------------------------------------------ one state in, a run, one state out
+    // Counters run down to a flag that is a register of its own: few levels of logic
     reg [WORD-1:0] row_in, row_out;
     reg [7:0]      beat, beat_out;
+    reg            last_beat, last_beat_out, last_row_in, last_row_out, none_left;
     reg [AW:0]     rows_in, rows_left;
     reg            h_we, start;
     reg [AW-1:0]   h_wa, h_ra;
     wire [WORD-1:0] h_rd;
     reg            sending;            // row_out holds beats that were not taken yet
-    reg [2:0]      fetch;              // cycles until h_rd holds row h_ra
-    wire           take = s_axis_tvalid && s_axis_tready;
-    wire           full_row = take && beat == BEATS - 1;
-    wire           full_state = full_row && rows_in == IN_ROWS - 1;
-    wire           taken = m_axis_tvalid && m_axis_tready;
-    wire           row_gone = taken && beat_out == BEATS - 1;
-    assign s_axis_tready = enable && !rst && state == RECEIVE && !start;
-    assign bad_last = take && s_axis_tlast != full_state;
+    reg [2:0]      fetch;              // one bit for each cycle until h_rd holds row h_ra
+    reg            ready;
+    wire           take = s_axis_tvalid && ready;
+    wire           full_row = take && last_beat;
+    wire           full_state = full_row && last_row_in;
+    wire           taken = sending && m_axis_tready;
+    wire           row_gone = taken && last_beat_out;
+    assign s_axis_tready = ready;
     assign m_axis_tvalid = sending;
     assign m_axis_tdata = row_out[STREAM-1:0];
     assign m_axis_tkeep = {STREAM/8{1'b1}};
-    assign m_axis_tlast = sending && beat_out == BEATS - 1 && rows_left == 0;
-    wire           next_row = state == SEND && fetch == 0 && rows_left != 0 && (!sending || row_gone);
+    assign m_axis_tlast = last_beat_out && none_left;
+    wire           next_row = state == SEND && !fetch[0] && !none_left && (!sending || row_gone);
+    reg            wrong_last;
+    assign bad_last = wrong_last;
     generate
         if (BEATS == 1) begin : g_row
             always @(posedge aclk) if (take) row_in <= s_axis_tdata;
@@ -149,45 +153,61 @@ module dsode #(
     always @(posedge aclk) begin
         h_we <= full_row;
         start <= 1'b0;
+        wrong_last <= take && s_axis_tlast != (last_beat && last_row_in);
         if (full_row) h_wa <= rows_in[AW-1:0];
         counting <= start ? 32'd1 : counting + 32'd1;
         if (rst) begin
             state <= RECEIVE;
+            ready <= 1'b0;
             beat <= 0;
+            last_beat <= (BEATS == 1);
             rows_in <= 0;
+            last_row_in <= (IN_ROWS == 1);
             sending <= 1'b0;
             h_we <= 1'b0;
             images <= 0;
         end else begin
-            if (take) beat <= full_row ? 8'd0 : beat + 8'd1;
-            if (full_row) rows_in <= full_state ? 0 : rows_in + 1'b1;
+            ready <= enable && state == RECEIVE && !full_state && !start;
+            if (take) begin
+                beat <= last_beat ? 8'd0 : beat + 8'd1;
+                last_beat <= (BEATS == 1) || (!last_beat && beat == BEATS - 2);
+            end
+            if (full_row) begin
+                rows_in <= last_row_in ? 0 : rows_in + 1'b1;
+                last_row_in <= (IN_ROWS == 1) || (!last_row_in && rows_in == IN_ROWS - 2);
+            end
             if (full_state) begin
                 state <= RUN;
                 start <= 1'b1;         // one cycle after the last row is written
             end
+            fetch <= fetch >> 1;
             if (state == RUN && done) begin
                 state <= SEND;
                 cycles <= counting;
                 images <= images + 32'd1;
                 h_ra <= 0;
                 rows_left <= OUT_ROWS;
-                fetch <= 3'd3;
-            end else if (fetch != 0) fetch <= fetch - 3'd1;
+                none_left <= 1'b0;
+                fetch <= 3'b111;
+            end
             if (taken) begin
                 beat_out <= beat_out + 8'd1;
+                last_beat_out <= (BEATS == 1) || beat_out == BEATS - 2;
                 row_out <= row_out >> STREAM;
                 if (row_gone) begin
                     sending <= 1'b0;
-                    if (rows_left == 0) state <= RECEIVE;
+                    if (none_left) state <= RECEIVE;
                 end
             end
             if (next_row) begin
                 row_out <= h_rd;
                 sending <= 1'b1;
                 beat_out <= 0;
+                last_beat_out <= (BEATS == 1);
                 rows_left <= rows_left - 1'b1;
+                none_left <= (rows_left == 1);
                 h_ra <= h_ra + 1'b1;
-                fetch <= 3'd3;
+                fetch <= 3'b111;
             end
         end
     end
