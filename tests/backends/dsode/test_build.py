@@ -35,6 +35,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "budget.toml").write_text("[memory]\noff_chip_bytes = 0\n[utilisation]\nDSP = "
                                         "0.1\n[accuracy]\nfloor = 0.9\n")
     done = hwkit("deploy", "--target", "zcu104", NETWORK, "--set", "synthesise=no", "--set", "verify=100",
+                 "--set", "multipliers=dsp",
                  "--budget", "budget.toml", "-o", "out", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "out"
