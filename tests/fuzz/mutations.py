@@ -146,7 +146,7 @@ ANYWHERE: list[tuple[Mutation, int]] = [
     (truncated, 12), (bits_flipped, 18), (head_flipped, 8), (tail_flipped, 10), (block_random, 8), (inserted, 6),
     (spliced, 8), (random_after_head, 4), (all_random, 4), (nothing, 1)]
 IN_FORMAT: dict[str, list[tuple[Mutation, int]]] = {
-    ".pt2": [(archive_record, 45)], ".onnx": [(graph, 45)], ".qonnx": [(graph, 45), (constant, 25)],
+    ".pt2": [(archive_record, 45)], ".onnx": [(graph, 45)], ".qonnx": [(graph, 30), (constant, 20)],
     ".tflite": [(tail_flipped, 10), (bits_flipped, 10)]}
 
 
