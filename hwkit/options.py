@@ -15,7 +15,7 @@ Options = TypeVar("Options", bound=Frozen)
 
 
 def parsed(given: Mapping[str, str], options: type[Options], backend: str) -> Options:
-    """`given` as `options`; "all" and "auto" stand for None where that is a value's default.
+    """`given` as `options`; "all", "auto" and "max" stand for None where that is a value's default.
 
     Raises BadInput for an unknown key or a value that does not fit.
     """
@@ -25,7 +25,7 @@ def parsed(given: Mapping[str, str], options: type[Options], backend: str) -> Op
             near = difflib.get_close_matches(key, list(known), n=1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
             raise BadInput(f"the {backend} backend has no option {key!r}{meant}", f"options: {', '.join(known)}")
-    values = {key: None if value in ("all", "auto") and known[key].default is None else value
+    values = {key: None if value in ("all", "auto", "max") and known[key].default is None else value
               for key, value in given.items()}
     try:
         return options.model_validate(values)

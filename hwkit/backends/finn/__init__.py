@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hwkit.artifact import BuildPlan, Built, Command, Estimate, Problem
 from hwkit.backends.finn.options import Options, parse
@@ -24,12 +25,16 @@ from hwkit.errors import BadInput
 from hwkit.jobs import command
 from hwkit.measurement import RESOURCES
 from hwkit.model import Model
+from hwkit.samples import GIVE_DATA
 from hwkit.target import Fpga, Target
 from hwkit.toolchains import finn
 
 SPEC, REFERENCE, DRIVEN, RESULT = "spec.json", "reference.json", "finn.json", "result.json"
 DRIVER = Path(__file__).resolve().parent / "driver"
+QUANTISE, QUANTISED, QONNX = "quantise.json", "quantised.json", "quantised.qonnx.onnx"
+CALIBRATION, TRAINING = 128, 8192      # images
 JOB_S = 1800.0
+QUANTISE_S = 6 * 3600.0
 FINN_S = 3600.0
 MEMORY_BYTES = 24 * 2**30     # address space, of which FINN's libraries take several GiB without using them
 ESTIMATED = ("LUT", "DSP", "BRAM_18K", "URAM")
@@ -46,11 +51,15 @@ def check(model: Model, target: Target, options: Options) -> list[Problem]:
 
     if target.fpga is None:
         return [Problem(message=f"{target.name} has no programmable logic")]
-    if model.format != "qonnx":
-        return [Problem(message=f"FINN takes a QONNX file, and {model.name} is a {model.format} file: quantise it "
-                                "with Brevitas and export it to QONNX")]
     missing = [] if finn.installed() else [Problem(message=f"FINN is not installed: {finn.HINT}", fatal=False)]
-    return [*refusals(model.path), *missing]
+    if model.format == "qonnx":
+        return [*refusals(model.path), *missing]
+    if model.format != "pt2":
+        return [Problem(message=f"FINN takes a network or a QONNX file; {model.name} is a {model.format} file")]
+    if model.dataset is None and model.data is None:
+        return [Problem(message=f"{model.name} is not quantised, and without real images no range can be chosen "
+                                f"({GIVE_DATA})")]
+    return missing
 
 
 def estimate(model: Model, target: Target, options: Options) -> Estimate:
@@ -65,6 +74,13 @@ def plan(model: Model, target: Target, options: Options) -> BuildPlan:
     python = finn.python()
     log = cache_root() / "logs" / f"finn-{model.name}.log"
     model = model.placed(Path.cwd())
+    quantise: tuple[Command, ...] = ()
+    files: dict[str, str] = {}
+    if model.format == "pt2":
+        files[QUANTISE] = json.dumps(_quantise(model, options), indent=2, sort_keys=True)
+        quantise = (command("hwkit.nn.ptq:job", QUANTISE, QUANTISED, timeout_s=QUANTISE_S,
+                            what=f"quantising {model.name}"),)
+        model = model.model_copy(update={"path": Path(QONNX), "format": "qonnx", "stages": ()})
     spec = {
         "model": model.model_dump(mode="json"), "options": options.model_dump(mode="json"),
         "clock": fpga.clock_hz.model_dump(mode="json"),
@@ -75,14 +91,23 @@ def plan(model: Model, target: Target, options: Options) -> BuildPlan:
     driver = ("env", "PYTHONHASHSEED=0", f"PYTHONPATH={DRIVER}", "OMP_NUM_THREADS=1", str(python), "-P", "-m",
               "finn_driver", SPEC, DRIVEN)
     return BuildPlan(
-        files={SPEC: json.dumps(spec, indent=2, sort_keys=True)},
+        files={**files, SPEC: json.dumps(spec, indent=2, sort_keys=True)},
         commands=(
-            command("hwkit.backends.finn.reference:job", SPEC, REFERENCE, timeout_s=JOB_S,
+            *quantise, command("hwkit.backends.finn.reference:job", SPEC, REFERENCE, timeout_s=JOB_S,
                     what=f"executing {model.name}"),
             Command(what=f"compiling {model.name} with FINN", argv=driver, timeout_s=FINN_S,
                     memory_bytes=MEMORY_BYTES),
             command("hwkit.backends.finn.gather:job", SPEC, RESULT, timeout_s=JOB_S,
                     what=f"reading what FINN made of {model.name}")))
+
+
+def _quantise(model: Model, options: Options) -> dict[str, Any]:
+    """The job that makes a QONNX file of a float network."""
+    weights, activations = map(int, options.precision[1:].split("a"))
+    return {"path": str(model.path), "name": model.name, "input_shape": list(model.input_shape),
+            "dataset": model.dataset, "data": str(model.data) if model.data else None, "weight_bits": weights,
+            "activation_bits": activations, "epochs": options.epochs, "calibration": CALIBRATION,
+            "images": TRAINING, "seed": 0, "out": QONNX}
 
 
 def _fpga(target: Target) -> Fpga:

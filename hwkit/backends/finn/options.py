@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from hwkit.describe import Frozen
-from hwkit.errors import BadInput
-
-EXAMPLES = {"precision": "as-given", "fps": "1000", "ode": "rolled", "thresholds": "standalone", "golden": "8"}
+from hwkit.options import parsed
 
 
 class Options(Frozen):
     """How FINN is to lay a network out.
 
-    precision    as-given: a QONNX file says its own
+    precision    of a network that is not quantised yet: w4a4 is weights of 4 bits and activations of 4, w1a2 to
+                 w8a8; a QONNX file says its own
+    epochs       of training it so, on the float network's answers; 0: its scales are chosen, nothing is trained
     fps          inferences a second to be reached at the target's clock with as little as possible; None for as
                  many as its resources allow
     ode          unrolled: hardware for every step of a neural ODE; rolled: hardware for one step, run N times,
@@ -27,7 +26,8 @@ class Options(Frozen):
     golden       inputs that FINN's own execution is checked on, kept in the artifact with their outputs
     """
 
-    precision: Literal["as-given"] = "as-given"
+    precision: Annotated[str, Field(pattern=r"^w[1-8]a[2-8]$")] = "w4a4"
+    epochs: Annotated[int, Field(ge=0)] = 2
     fps: Annotated[float, Field(gt=0)] | None = None
     ode: Literal["unrolled", "rolled"] = "unrolled"
     thresholds: Literal["merged", "standalone"] = "merged"
@@ -36,17 +36,4 @@ class Options(Frozen):
 
 def parse(given: Mapping[str, str]) -> Options:
     """Options from key=value pairs. Raises BadInput for an unknown key or a value that does not fit."""
-    known = list(Options.model_fields)
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise BadInput(f"the finn backend has no option {key!r}{meant}", f"options: {', '.join(known)}")
-    values = {key: None if key == "fps" and value == "max" else value for key, value in given.items()}
-    try:
-        return Options.model_validate(values)
-    except ValidationError as e:
-        error = e.errors()[0]
-        key = str(error["loc"][0])
-        raise BadInput(f"option {key}={given[key]}: {error['msg'][0].lower()}{error['msg'][1:]}",
-                       f"e.g. {key}={EXAMPLES[key]}") from None
+    return parsed(given, Options, "finn")

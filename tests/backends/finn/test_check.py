@@ -65,8 +65,10 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_other_formats_and_targets_are_refused(fpga: Target, tmp_path: Path) -> None:
+    (problem,) = finn.check(model(tmp_path / "net.tflite", format="tflite"), fpga, Options())
+    assert "takes a network or a QONNX file" in problem.message
     (problem,) = finn.check(model(tmp_path / "net.pt2", format="pt2"), fpga, Options())
-    assert "takes a QONNX file" in problem.message
+    assert "without real images no range can be chosen" in problem.message
     (problem,) = finn.check(model(tmp_path / "net.onnx"), target("rpi4"), Options())
     assert "rpi4 has no programmable logic" in problem.message
     with pytest.raises(BadInput, match="rpi4 has no programmable logic"):
