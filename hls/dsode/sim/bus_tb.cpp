@@ -216,6 +216,7 @@ int main(int count, char** words) {
     // TLAST too early and at once cleared; missing; both leave the image as it is
     for (long last : {beats_in / 2, beats_in}) {
         send(beats_in, last);
+        for (int i = 0; i < 4; i++) edge();
         check(get(0x04) & MISPLACED, "STATUS does not say that TLAST was misplaced");
         put(0x04, 7);
         check(get(0x04) & MISPLACED, "a misplaced TLAST is forgotten by itself");

@@ -102,6 +102,7 @@ def test_weights_at_the_ends_of_their_range_fill_the_accumulators(case: Case, ma
 def test_registers_streams_and_resets(design: Designs, tmp_path: Path) -> None:
     """The smallest engine under a testbench of its own: see bus_tb.cpp for what it checks."""
     small = design(SMALLEST.network(), 2)
+    assert [p.gap for p in schedule.passes(small.network, small.engine)] == [1, 0]
     state = states(small.network, 1)[:1]
     program.pack_state(state, small.engine, 0).tofile(tmp_path / "state.bin")
     program.pack_state(small.network.on_chip(state), small.engine, 0).tofile(tmp_path / "result.bin")
