@@ -21,7 +21,7 @@ STYLES: dict[str, int] = {"LUTRAM": 0, "BRAM": 1, "URAM": 2}
 CHAIN = 8                        # inputs a chain of multipliers adds up
 MOST_SHAPES = 3
 SHIFT_RANGE = 7                  # how far the shifts of one kind may lie apart
-CONTROL_ROWS = 255               # counters of groups, pairs and rows have eight bits
+COUNTED = 256                    # counters of groups, pairs and rows have eight bits
 DEPTHWISE_BIAS_BITS = 16
 POINTWISE_BIAS_BITS = 20
 
@@ -168,8 +168,9 @@ def shapes_of(network: IntegerNetwork, pe: int) -> tuple[Shape, ...]:
         pairs.insert(0, max(-(-width // 2), 2 * pairs[0] - 1 if pairs else 2))
     found = tuple(Shape(channels=c, height=h, width=w, pairs=n, groups=c // (pe >> k))
                   for k, ((c, h, w), n) in enumerate(zip(sizes, pairs, strict=True)))
-    for shape in found:
-        if max(shape.height, shape.pairs, 2 * shape.groups) > CONTROL_ROWS or shape.slots > 65535:
+    for k, shape in enumerate(found):
+        groups = shape.groups * (2 if k < len(found) - 1 else 1)      # of a transition's outputs
+        if max(shape.height, shape.pairs, groups) > COUNTED or shape.slots > 65535:
             raise BadInput(f"a feature map of {shape.channels}x{shape.height}x{shape.width} is larger than the "
                            f"engine counts at PE {pe}", "raise PE, or use smaller images")
     return found

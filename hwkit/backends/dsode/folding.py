@@ -12,7 +12,7 @@ from hwkit.backends.dsode import memories, resources, schedule
 from hwkit.backends.dsode.engine import Engine, engine_for, legal_pe, shapes_of
 from hwkit.backends.dsode.options import Options
 from hwkit.errors import BadInput
-from hwkit.integer.separable import IntegerNetwork
+from hwkit.integer.separable import IntegerNetwork, Transition
 from hwkit.memory import Placement
 from hwkit.target import Fpga
 
@@ -35,9 +35,10 @@ class _Refused:
 
 def fold(network: IntegerNetwork, fpga: Fpga, options: Options) -> Folded:
     """Raises BadInput when no design fits, or none that fits is fast enough: by how much, and what would help."""
-    shapes = len(shapes_of(network, _least_pe(network)))
-    simd = network.state_shape[0]
-    candidates = legal_pe(simd, shapes)
+    downs = sum(isinstance(part, Transition) for part in network.core)
+    candidates = legal_pe(network.state_shape[0], downs + 1)
+    if not candidates:
+        shapes_of(network, network.state_shape[0])     # says what is wrong with the network, whatever the PE
     if options.pe is not None:
         if options.pe not in candidates:
             raise BadInput(f"pe={options.pe} is not a folding of {network.name}",
@@ -61,12 +62,6 @@ def fold(network: IntegerNetwork, fpga: Fpga, options: Options) -> Folded:
     larger = [r for r in refused if r.pe > best.engine.pe]
     why = f"PE {larger[0].pe} does not fit: {larger[0].why}" if larger else _own_limit(network, best, options)
     return Folded(best.engine, best.placement, best.cycles, why)
-
-
-def _least_pe(network: IntegerNetwork) -> int:
-    """The smallest PE whose shapes can be asked for at all."""
-    downs = sum(not hasattr(part, "steps") for part in network.core)
-    return min(legal_pe(network.state_shape[0], downs + 1), default=2)
 
 
 def _own_limit(network: IntegerNetwork, best: Folded, options: Options) -> str:
@@ -101,11 +96,14 @@ def _slow_enough(network: IntegerNetwork, fpga: Fpga, fitting: list[Folded], lat
 
 def _tried(network: IntegerNetwork, fpga: Fpga, options: Options, pe: int) -> Folded | _Refused:
     """The design with this PE, with LUTs for the multipliers that DSPs cannot hold; or what it lacks."""
-    if options.multipliers == "lut":
-        engine = engine_for(network, pe, lut_blocks=pe // 2, depthwise_dsp=False)
-    else:
+    room = fpga.limit("DSP")
+    try:
         engine = engine_for(network, pe)
-        room = fpga.limit("DSP")
+    except BadInput as e:
+        return _Refused(pe, e.message)
+    if options.multipliers == "lut":
+        engine = engine.model_copy(update={"lut_blocks": pe // 2, "depthwise_dsp": False})
+    else:
         if engine.dsps > room and options.multipliers == "auto":
             over = -(-(engine.dsps - room) // engine.simd)
             engine = engine.model_copy(update={"lut_blocks": min(over, pe // 2)})

@@ -47,9 +47,9 @@ REFUSED: dict[str, tuple[IntegerNetwork, int]] = {
     "f has more than two convolutions": (network_of([block(8, 3)], 8, (4, 4)), 4),
     "depthwise shifts go from 2 to 10; the engine's lie at most 7 apart": (shifts([2, *EVEN[1:-1], 10], EVEN), 4),
     "pointwise shifts go from 0 to 8": (shifts(EVEN, [0, *EVEN[1:-1], 8]), 4),
-    "a feature map of 8x256x4 is larger than the engine counts at PE 8": (Plan(8, 256, 4).network(), 8),
+    "a feature map of 8x257x4 is larger than the engine counts at PE 8": (Plan(8, 257, 4).network(), 8),
     "a feature map of 8x4x600 is larger": (Plan(8, 4, 600).network(), 8),
-    "a feature map of 512x4x4 is larger than the engine counts at PE 2": (Plan(512, 4, 4).network(), 2),
+    "a feature map of 1024x4x4 is larger than the engine counts at PE 2": (Plan(1024, 4, 4).network(), 2),
 }
 
 
