@@ -40,6 +40,7 @@ test: setup-dev
 
 bench: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4
+	@$(BIN)/hwkit board make qemu-zcu104-ps
 	@cd $(HERE) && $(BIN)/python -m bench
 
 lint: setup-dev

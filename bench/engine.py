@@ -27,7 +27,7 @@ from hwkit.integer.separable import IntegerNetwork, OdeBlock, Separable, Transit
 from hwkit.memory import Placement
 from hwkit.target import Fpga, target
 
-TARGET = "zcu104"
+TARGET, PROCESSOR = "zcu104", "zcu104-ps"
 IMAGES = 2
 STEPS = 10
 
@@ -64,7 +64,7 @@ def figures() -> list[Line]:
     for case in CASES:
         say(f"engine: {case.name}")
         lines += _case(case, part)
-    return [*lines, _packing(), *_forecast(), _parameters()]
+    return [*lines, _packing(), *_forecast(), *_speedup(), _parameters()]
 
 
 def _random(network: IntegerNetwork, seed: int) -> IntegerNetwork:
@@ -157,6 +157,39 @@ def _forecast() -> Iterator[Line]:
     taken = time.perf_counter() - started
     yield Line(f"check of dsodenet for {TARGET}, inside one process", f"{taken:.2f} s", "2 s", "measured",
                judged(taken <= 2.0))
+
+
+def _speedup() -> Iterator[Line]:
+    """dsodenet on the chip against the same network in TFLite on the board's own processor."""
+    from hwkit import pipeline
+    from hwkit.board import board
+    from hwkit.runners import Request
+
+    with tempfile.TemporaryDirectory(prefix="hwkit-bench-") as scratch:
+        built = pipeline.build(pipeline.Wanted(model="dsodenet", options={"images": "64"}), PROCESSOR,
+                               Path(scratch) / "ps", say)
+        on = board(f"qemu-{PROCESSOR}")
+        told = pipeline.run(built, on, Request(), say)
+    costs = {c.index: c.value for c in told.operator_costs}
+    by_stage = {"chip": 0.0, "host": 0.0}
+    for operator in built.manifest.built.operators:
+        where = "host" if operator.stage in ("stem", "head") else "chip"
+        by_stage[where] += costs[operator.index] * operator.repeat
+    software = {m.quantity: m for m in told.measurements}
+    foretold = pipeline.check(pipeline.Wanted(model="dsodenet"), TARGET, say).estimate.figures
+    engine = {m.quantity: m for m in foretold}
+    share = by_stage["chip"] / sum(by_stage.values())
+    whole = software["latency"].value
+    kernel, latency = engine["kernel_latency"], engine["latency"]
+    shown_instructions = f"{software['instructions'].value:,.0f} instructions (simulated)"
+    yield Line("speed-up of what is on the chip over TFLite on one Cortex-A53",
+               f"{whole * share / kernel.value:.0f}x", "23.8x published", "estimated", "for information",
+               f"{whole * share * 1e6:.0f} µs, {100 * share:.1f} % of {shown_instructions}, against "
+               f"{kernel.value * 1e6:.1f} µs; published: arXiv 2107.12824, another network")
+    yield Line("speed-up end to end, transfers, stem and head included", f"{whole / latency.value:.1f}x",
+               "9.85x published", "estimated", "for information",
+               f"{whole * 1e6:.0f} µs against {latency.value * 1e6:.0f} µs ({(latency.low or 0) * 1e6:.0f} to "
+               f"{(latency.high or 0) * 1e6:.0f}); published: arXiv 2401.02721, the same group's later design")
 
 
 def _parameters() -> Line:
