@@ -265,6 +265,7 @@ def _design_findings(network: IntegerNetwork, folded: folding.Folded, synthesis:
     foretold = schedule.cycles(network, engine)
     same = set(simulated.run_cycles) == {foretold}
     found = [
+        Finding(name="quantised", ok=None, text=network.history[-1] if network.history else "before it came here"),
         Finding(name="cycles as scheduled", ok=same,
                 text=f"{foretold:,} foretold, {' and '.join(f'{c:,}' for c in sorted(set(simulated.run_cycles)))} "
                      "simulated"),
