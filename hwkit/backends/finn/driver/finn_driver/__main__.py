@@ -11,6 +11,7 @@ import importlib
 import json
 import logging
 import os
+import random
 import sys
 import traceback
 from pathlib import Path
@@ -24,6 +25,7 @@ def _flow(spec: dict[str, Any], log: Any) -> dict[str, Any]:
     for name in ("home", "tmp"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
     os.environ.update(HOME=str(scratch / "home"), FINN_BUILD_DIR=str(scratch / "tmp"))
+    random.seed(0)      # qonnx draws the names of new tensors
     say("starting FINN")
     importlib.import_module("finn_start").start()
     logging.basicConfig(stream=log, level=logging.INFO, force=True)
