@@ -138,20 +138,14 @@ def _tried(model: Model, chosen: Target, wanted: Wanted) -> _Tried:
     if wanted.backend is not None and wanted.backend not in chosen.backends:
         raise BadInput(f"target {chosen.name} has no backend {wanted.backend!r}",
                        f"it has {', '.join(chosen.backends)}")
-    found: list[_Tried] = []
-    for name in [wanted.backend] if wanted.backend else chosen.backends:
-        tool = backends.backend(name)
-        try:
-            options = tool.options(wanted.options)
-        except BadInput:
-            if not found:
-                raise
-            continue                     # the options were meant for the first one
-        problems = (*_conflicts(model, wanted), *tool.check(model, chosen, options))
-        found.append(_Tried(name, tool, options, problems))
-        if not found[-1].fatal:
-            return found[-1]
-    return found[0]
+    names = [wanted.backend] if wanted.backend else list(chosen.backends)
+    plain = {name: backends.backend(name) for name in names}
+    able = (name for name, tool in plain.items()
+            if len(names) == 1 or not any(p.fatal for p in tool.check(model, chosen, tool.options({}))))
+    name = next(able, names[0])
+    options = plain[name].options(wanted.options)
+    problems = (*_conflicts(model, wanted), *plain[name].check(model, chosen, options))
+    return _Tried(name, plain[name], options, problems)
 
 
 def _conflicts(model: Model, wanted: Wanted) -> list[Problem]:

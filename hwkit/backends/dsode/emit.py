@@ -102,7 +102,10 @@ def write_rtl(engine: Engine, bits: int, folder: Path) -> list[str]:
 def synthesise(engine: Engine, bits: int, folder: Path, say: Say) -> yosys.Synthesis:
     """What Yosys makes of the design, flat; its log and netlist lie in `folder`/synthesis."""
     sources = [folder / name for name in write_rtl(engine, bits, folder)]
-    return yosys.synthesize(sources, TOP, {}, folder / "synthesis", frontend="verilog", flatten=True, say=say)
+    # every DSP is instantiated: where products are to be of LUTs, none may be made of the rest
+    in_luts = engine.lut_blocks > 0 or not engine.depthwise_dsp
+    return yosys.synthesize(sources, TOP, {}, folder / "synthesis", frontend="verilog", flatten=True,
+                            extra=("-nodsp",) if in_luts else (), say=say)
 
 
 def write_design(network: IntegerNetwork, engine: Engine, bits: int, folder: Path) -> Bench:

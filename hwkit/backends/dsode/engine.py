@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from hwkit.describe import Frozen
 from hwkit.errors import BadInput
-from hwkit.integer.separable import IntegerNetwork, OdeBlock, convolutions
+from hwkit.integer.separable import IntegerNetwork, OdeBlock, convolutions, validate
 
 Style = Literal["LUTRAM", "BRAM", "URAM"]
 STYLES: dict[str, int] = {"LUTRAM": 0, "BRAM": 1, "URAM": 2}
@@ -21,6 +21,8 @@ STYLES: dict[str, int] = {"LUTRAM": 0, "BRAM": 1, "URAM": 2}
 CHAIN = 8                        # inputs a chain of multipliers adds up
 MOST_SHAPES = 3
 SHIFT_RANGE = 7                  # how far the shifts of one kind may lie apart
+LARGEST_BASE = 12                # and how many bits every one of them may drop at the least
+MIDDLE_HIGHS = (3, 7, 15, 31, 63, 127)
 COUNTED = 256                    # counters of groups, pairs and rows have eight bits
 DEPTHWISE_BIAS_BITS = 16
 POINTWISE_BIAS_BITS = 20
@@ -177,7 +179,9 @@ def shapes_of(network: IntegerNetwork, pe: int) -> tuple[Shape, ...]:
 
 
 def _shift(values: list[int], what: str) -> tuple[int, int]:
-    low, high = min(values), max(values)
+    low, high = min(*values, LARGEST_BASE), max(values)
+    if low < 0:
+        raise BadInput(f"a {what} shift is {low}; the engine shifts right only", "quantise again")
     if high - low > SHIFT_RANGE:
         raise BadInput(f"{what} shifts go from {low} to {high}; the engine's lie at most {SHIFT_RANGE} apart",
                        "quantise again")
@@ -186,6 +190,12 @@ def _shift(values: list[int], what: str) -> tuple[int, int]:
 
 def engine_for(network: IntegerNetwork, pe: int, **choices: object) -> Engine:
     """The design for one network. `choices` are fields of Engine. Raises BadInput when it cannot be made."""
+    if not network.core:
+        raise BadInput(f"{network.name} has nothing between its first and its last layer", "deploy it elsewhere")
+    validate(network)
+    if network.middle_high not in MIDDLE_HIGHS:
+        raise BadInput(f"the values between f's convolutions go up to {network.middle_high}; the engine ends at "
+                       f"one of {', '.join(map(str, MIDDLE_HIGHS))}", "quantise again with middle_bits of 2 to 7")
     shapes = shapes_of(network, pe)
     convs = [conv for _, conv in convolutions(network)]
     depthwise = _shift([int(s) for conv in convs for s in conv.depthwise_shift], "depthwise")

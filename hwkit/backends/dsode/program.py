@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hwkit.backends.dsode import schedule
 from hwkit.backends.dsode.engine import DEPTHWISE_BIAS_BITS, POINTWISE_BIAS_BITS, Engine
 from hwkit.errors import BadInput
-from hwkit.integer.separable import IntegerNetwork, Separable, convolutions
+from hwkit.integer.separable import INNER_HIGH, IntegerNetwork, Separable, convolutions
 
 Words = NDArray[np.uint64]
 FIELD_OFFSET = 128               # a packed product adds 1024 to eight inputs' sum: 128 an input
@@ -123,6 +123,10 @@ def _biases(name: str, conv: Separable, engine: Engine, shape: int) -> Iterator[
     lanes = engine.pe >> shape
     biases = conv.pointwise_bias - FIELD_OFFSET * conv.inputs
     _fits(name, "pointwise", biases, POINTWISE_BIAS_BITS)
+    least, most = (INNER_HIGH * limit(conv.pointwise, 0).sum(axis=1) for limit in (np.minimum, np.maximum))
+    _fits(name, "sums of pointwise", np.concatenate([conv.pointwise_bias + least, conv.pointwise_bias + most,
+                                                     (most + FIELD_OFFSET * conv.inputs)[None]]),
+          POINTWISE_BIAS_BITS)
     words = biases & 0xfffff | (conv.pointwise_shift - engine.pointwise_shift) << 24
     for step in words:
         for group in range(conv.outputs // lanes):

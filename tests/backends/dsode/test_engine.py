@@ -116,16 +116,21 @@ BEYOND_THE_RTL: dict[str, IntegerNetwork] = {
         pointwise=np.full((8, 8), 7), pointwise_bias=np.full((1, 8), (1 << 19) - 1 + 1024)),
     "a weight is no INT4": changed(pointwise=np.full((8, 8), 9)),
     "a shift is negative": changed(pointwise_shift=np.full(8, -1)),
-    "pointwise shifts begin at 13: the state is wider than the rest": changed(pointwise_shift=np.full(8, 13)),
-    "depthwise shifts begin at 13: a part-select is reversed": changed(depthwise_shift=np.full(8, 13)),
+    "pointwise shifts beyond every base and rest": changed(pointwise_shift=np.full(8, 20)),
+    "depthwise shifts beyond every base and rest": changed(depthwise_shift=np.full(8, 20)),
     "the middle has one bit": replace(Plan(8, 4, 4, convolutions=2).network(), middle_high=1),
     "the middle's end is no 2^n - 1": replace(Plan(8, 4, 4, convolutions=2).network(), middle_high=100),
     "there is no pass": replace(PLAN.network(), core=()),
 }
 
 
+def test_large_shifts_keep_a_base_that_leaves_the_state_its_bits() -> None:
+    made = engine.engine_for(changed(pointwise_shift=np.full(8, 13), depthwise_shift=np.full(8, 14)), 4)
+    assert (made.pointwise_shift, made.pointwise_shift_bits) == (12, 1)
+    assert (made.depthwise_shift, made.depthwise_shift_bits) == (12, 2)
+
+
 @pytest.mark.parametrize("network", BEYOND_THE_RTL.values(), ids=list(BEYOND_THE_RTL))
-@pytest.mark.xfail(reason="not refused yet", strict=False)
 def test_what_the_rtl_cannot_compute_is_refused(network: IntegerNetwork) -> None:
     with pytest.raises(BadInput):
         program.configuration(network, engine.engine_for(network, 4))
