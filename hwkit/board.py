@@ -15,6 +15,7 @@ class Board(Frozen):
 
     kind     what a number taken there is: "measured" on silicon, "simulated" under an emulator
     runner   the file in hwkit/runners/ that reaches it
+    backends the backends whose artifacts it can execute; empty for every one
     options  what that runner needs to know; the runner validates them
     """
 
@@ -23,6 +24,7 @@ class Board(Frozen):
     target: Name
     kind: Literal["measured", "simulated"]
     runner: Name
+    backends: tuple[Name, ...] = ()
     options: dict[str, Any] = {}
 
 

@@ -242,8 +242,9 @@ def report_on(artifact: Artifact, chosen: Board | None, budget: Budget | None, r
     if chosen is not None:
         result = run(artifact, chosen, request, say)
         keep(result, artifact, artifact.folder.parent / "runs")
-    why = f"no board for {artifact.manifest.target}: see hwkit list boards" if chosen is None else ""
-    report = assemble(artifact, target(artifact.manifest.target), chosen, result, budget, reproduce, why)
+    manifest = artifact.manifest
+    why = "" if chosen else f"no board executes what {manifest.backend} makes for {manifest.target}: hwkit list boards"
+    report = assemble(artifact, target(manifest.target), chosen, result, budget, reproduce, why)
     save(Reports(reports=(report,)), artifact.folder)
     return report
 
@@ -265,5 +266,6 @@ def deploy(wanted: Wanted, targets: Sequence[str], board_name: str | None, budge
     for name, place in chosen.items():
         folder = out / name if out and len(targets) > 1 else out
         artifact = build(wanted, name, folder, say, budget)
-        reports.append(report_on(artifact, place, budget, request, reproduce, say))
+        suits = place is None or board_name or not place.backends or artifact.manifest.backend in place.backends
+        reports.append(report_on(artifact, place if suits else None, budget, request, reproduce, say))
     return Reports(reports=tuple(reports))
