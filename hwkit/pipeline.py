@@ -243,8 +243,9 @@ def report_on(artifact: Artifact, chosen: Board | None, budget: Budget | None, r
         result = run(artifact, chosen, request, say)
         keep(result, artifact, artifact.folder.parent / "runs")
     manifest = artifact.manifest
-    why = "" if chosen else f"no board executes what {manifest.backend} makes for {manifest.target}: hwkit list boards"
-    report = assemble(artifact, target(manifest.target), chosen, result, budget, reproduce, why)
+    why = f"no board executes what {manifest.backend} makes for {manifest.target}: hwkit list boards"
+    report = assemble(artifact, target(manifest.target), chosen, result, budget, reproduce,
+                      "" if chosen else why)
     save(Reports(reports=(report,)), artifact.folder)
     return report
 
