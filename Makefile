@@ -36,7 +36,7 @@ demo: setup
 
 test: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4
-	@cd $(HERE) && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest
+	@cd $(HERE) && $(BIN)/ruff check . && $(BIN)/mypy && OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 bench: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4
