@@ -36,6 +36,7 @@ demo: setup
 
 test: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4
+	@$(BIN)/hwkit toolchain install finn
 	@cd $(HERE) && $(BIN)/ruff check . && $(BIN)/mypy && OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 bench: setup-dev
