@@ -127,8 +127,8 @@ def test_the_forecast_is_what_the_build_finds(report: Report, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (("odenet",), "stage ode1"),
-    (("resnet8",), "no ODE blocks"),
+    (("odenet", "--backend", "dsode"), "stage ode1"),
+    (("resnet8", "--backend", "dsode"), "no ODE blocks"),
     ((NETWORK, "--set", "pe=5"), "legal: 8, 16"),
     ((NETWORK, "--set", "latency_s=1e-7"), "no design of dsodenet@digits that fits takes 0.1 µs"),
     ((NETWORK, "--set", "verfy=3"), "did you mean 'verify'?"),
