@@ -13,7 +13,7 @@ import onnx
 import onnx.inliner
 import onnxruntime
 import torch
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from hwkit.errors import BadModel
 from hwkit.jobs import Say
@@ -23,6 +23,7 @@ from hwkit.sources._child import reading
 from hwkit.sources._export import check_tensors, prepare, write_network
 from hwkit.sources._external import check_external
 from hwkit.sources._input import chosen_shape
+from hwkit.sources._onnx.interface import single_input
 from hwkit.sources._onnx.network import DOMAINS, OnnxNetwork, build
 
 __all__ = ["opened", "prepare"]
@@ -70,16 +71,7 @@ def declared_shape(graph: onnx.GraphProto, what: str, said: tuple[int, ...] | No
 
     Raises BadModel when they do not fit, and for a graph that takes or gives other than is deployed here.
     """
-    constants = {initializer.name for initializer in graph.initializer}
-    inputs = [i for i in graph.input if i.name not in constants]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        names = f"{', '.join(i.name for i in inputs)} -> {', '.join(o.name for o in graph.output)}"
-        raise BadModel(f"{what} has {len(inputs)} inputs and {len(graph.output)} outputs ({names:.120}); what is "
-                       "deployed here has one of each", "export the part of the network that has one of each")
-    held = inputs[0].type.tensor_type
-    if held.elem_type != TensorProto.FLOAT:
-        raise BadModel(f"{what} takes {TensorProto.DataType.Name(held.elem_type).lower()} inputs, and what is "
-                       "deployed here takes float32", "export the network so that it takes float32")
+    held = single_input(graph, what)
     sizes = tuple(d.dim_value if d.dim_value > 0 else None for d in held.shape.dim)
     if len(sizes) < 2 or sizes[0] not in (None, 1):
         raise BadModel(f"{what} takes an input of shape {sizes}; what is deployed here takes one sample, (1, ...)",

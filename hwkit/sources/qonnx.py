@@ -27,6 +27,7 @@ from hwkit.sources import Opening
 from hwkit.sources._child import reading
 from hwkit.sources._external import check_external
 from hwkit.sources._input import chosen_shape
+from hwkit.sources._onnx.interface import single_input
 
 WHOLE = "whole.onnx"
 TRIALS = 3
@@ -97,16 +98,7 @@ def named(model: ModelProto) -> ModelProto:
 def input_shape(model: ModelProto, what: str) -> tuple[int, ...]:
     """Shape of one sample. Raises BadModel unless there is one float input of constant shape and one output."""
     graph = model.graph
-    constants = {t.name for t in graph.initializer}
-    inputs = [i for i in graph.input if i.name not in constants]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        names = f"{', '.join(i.name for i in inputs)} -> {', '.join(o.name for o in graph.output)}"
-        raise BadModel(f"{what} has {len(inputs)} inputs and {len(graph.output)} outputs ({names:.120}); what is "
-                       "deployed here has one of each", "export the part of the network that has one of each")
-    held = inputs[0].type.tensor_type
-    if held.elem_type != TensorProto.FLOAT:
-        raise BadModel(f"{what} takes {TensorProto.DataType.Name(held.elem_type).lower()} inputs, and a QONNX "
-                       "network takes float32", "export the network so that it takes float32")
+    held = single_input(graph, what)
     sizes = [d.dim_value if d.dim_value > 0 else d.dim_param or "?" for d in held.shape.dim]
     shape = tuple(size for size in sizes if isinstance(size, int))
     if len(shape) != len(sizes):
