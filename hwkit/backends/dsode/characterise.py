@@ -25,7 +25,8 @@ DESIGNS: tuple[tuple[int, int, int, int, int, dict[str, Any]], ...] = (
     (16, 64, 32, 3, 2, {}), (8, 64, 16, 1, 1, {}), (4, 16, 8, 1, 2, {"depthwise_dsp": False, "lut_blocks": 2}),
     (8, 8, 8, 2, 2, {"depthwise_dsp": False, "lut_blocks": 4}))
 HELD_OUT: tuple[tuple[int, int, int, int, int, dict[str, Any]], ...] = (
-    (16, 32, 14, 3, 2, {}), (8, 16, 8, 2, 2, {}), (32, 64, 16, 1, 1, {}))
+    (16, 32, 14, 3, 2, {}), (8, 16, 8, 2, 2, {}), (32, 64, 16, 1, 1, {}), (8, 32, 16, 2, 2, {}),
+    (16, 16, 8, 2, 1, {}))
 STEPS = 6
 
 

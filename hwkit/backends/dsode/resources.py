@@ -19,7 +19,6 @@ from hwkit.measurement import Measurement
 from hwkit.memory import Placement
 
 POINTS, FIT = ("hls", "dsode", "synthesised.toml"), ("hls", "dsode", "resources.toml")
-SRL_DEPTH = 32
 
 
 class Synthesised(Frozen):
@@ -50,21 +49,35 @@ class Fits(Frozen):
 
 
 def features(engine: Engine, lutram: int) -> dict[str, float]:
-    """What LUTs and registers grow with."""
+    """What LUTs and registers grow with: each counts bits of one kind of logic, or LUTs.
+
+    adders  bits added in the trees behind the multipliers
+    held    bits of all channels of a pair, delayed by their position in a chain, chosen among shapes if there are many
+    """
     shapes = len(engine.shapes)
-    chains = engine.simd // 8
-    longest = max(shape.row_slots for shape in engine.shapes)
+    channels = engine.simd << shapes - 1
     lut_products = engine.lut_blocks * engine.simd + (0 if engine.depthwise_dsp else 4.5 * engine.pe)
     return {
         "constant": 1.0,
         "lanes": float(engine.pe),
         "lanes_by_shapes": float(engine.pe * (shapes - 1)),
-        "channels": float(engine.simd << shapes - 1),
-        "adders": float(engine.pe * (chains - 1)),
-        "shift_registers": float(engine.pe * (longest // SRL_DEPTH)),
+        "held": float((6 if shapes == 1 else 22) * channels),
+        "adders": float(_added_bits(engine)),
         "lut_products": float(lut_products),
         "lutram": float(lutram),
     }
+
+
+def _added_bits(engine: Engine) -> int:
+    """Of all adders between the chains of multipliers and the update: four fields a block."""
+    blocks, sums, width, bits = engine.pe // 2, engine.simd // 8, 11, 0
+    while sums > 1:
+        sums, width = sums // 2, width + 1
+        bits += 4 * blocks * sums * width
+    for k in range(1, len(engine.shapes)):
+        width += 1
+        bits += 4 * (blocks >> k) * width
+    return bits
 
 
 def fitted(points: Points) -> Fits:
