@@ -52,7 +52,7 @@ def features(engine: Engine, lutram: int) -> dict[str, float]:
     """What LUTs and registers grow with: each counts bits of one kind of logic, or LUTs.
 
     adders  bits added in the trees behind the multipliers
-    held    bits of all channels of a pair, delayed by their position in a chain, chosen among shapes if there are many
+    held    bits of all channels of a pair, delayed by their position in a chain, chosen among shapes
     """
     shapes = len(engine.shapes)
     channels = engine.simd << shapes - 1
