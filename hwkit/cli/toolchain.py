@@ -23,7 +23,7 @@ def install(name: str, as_json: bool) -> None:
     with progress(f"install {name}") as say:
         folder = chosen.install(say)
     emit({"toolchain": name, "folder": str(folder), "versions": chosen.versions()}, as_json,
-         f"{name} is installed in {folder}")
+         f"{name} is ready")
 
 
 @command.command(name="list")

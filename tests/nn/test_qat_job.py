@@ -23,7 +23,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_an_opened_model_becomes_integers(opened: Path, labelled: bool, tmp_path: Path) -> None:
-    model = read_model(opened)
+    model = read_model(opened).model_copy(update={"quantized": None})
     test = datasets.load("digits", "test")
     if not labelled:
         data = tmp_path / "own.npz"
@@ -39,8 +39,17 @@ def test_an_opened_model_becomes_integers(opened: Path, labelled: bool, tmp_path
     assert said[-1] == "quantisation-aware training: 100 of 100"
 
 
+def test_integers_that_a_model_brings_are_taken_as_they_are(opened: Path, tmp_path: Path) -> None:
+    model = read_model(opened)
+    assert model.quantized is not None
+    told = job({"model": model.model_dump(mode="json"), "seed": 0, "file": str(tmp_path / "net.npz"), "recipe": {}},
+               lambda text: None)
+    assert (tmp_path / "net.npz").read_bytes() == model.quantized.read_bytes()
+    assert "INT4" in told["history"][-1]
+
+
 def test_without_real_images_nothing_is_trained(opened: Path, tmp_path: Path) -> None:
-    model = read_model(opened).model_copy(update={"dataset": None})
+    model = read_model(opened).model_copy(update={"dataset": None, "quantized": None})
     with pytest.raises(BadInput, match="real images"):
         job({"model": model.model_dump(mode="json"), "seed": 0, "file": str(tmp_path / "net.npz"), "recipe": {}},
             lambda text: None)

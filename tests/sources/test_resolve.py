@@ -106,7 +106,7 @@ def test_the_files_that_a_model_is_read_from(here: Path) -> None:
     (here / "saved/variables").mkdir(parents=True)
     for name in ("saved_model.pb", "variables/variables.index"):
         (here / "saved" / name).write_bytes(b"x")
-    assert {p.suffix for p in files(resolve("dsodenet")) or []} <= {".safetensors"}
+    assert {p.suffix for p in files(resolve("dsodenet")) or []} <= {".safetensors", ".npz"}
     assert files(resolve("net.tflite")) == [here / "net.tflite"]
     assert files(resolve("saved")) == [here / "saved/saved_model.pb", here / "saved/variables/variables.index"]
     assert files(resolve("net.py:build")) is None
