@@ -42,8 +42,8 @@ def test_an_opened_model_becomes_integers(opened: Path, labelled: bool, tmp_path
 def test_integers_that_a_model_brings_are_taken_as_they_are(opened: Path, tmp_path: Path) -> None:
     model = read_model(opened)
     assert model.quantized is not None
-    told = job({"model": model.model_dump(mode="json"), "seed": 0, "file": str(tmp_path / "net.npz"), "recipe": {}},
-               lambda text: None)
+    spec = {"model": model.model_dump(mode="json"), "seed": 0, "file": str(tmp_path / "net.npz"), "recipe": {}}
+    told = job(spec, lambda text: None)
     assert (tmp_path / "net.npz").read_bytes() == model.quantized.read_bytes()
     assert "INT4" in told["history"][-1]
 
