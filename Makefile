@@ -25,6 +25,7 @@ $(VENV)/.ready: $(HERE)/pyproject.toml $(HERE)/requirements.lock $(HERE)/tools/s
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready $(HERE)/requirements-dev.lock
+	@$(HERE)/tools/system_packages.sh tcl
 	@echo "installing what the tests need ..."
 	@$(BIN)/pip install --quiet --no-deps -r $(HERE)/requirements-dev.lock
 	@touch $@
