@@ -7,6 +7,7 @@ One subject a file, in the order data passes through:
     memories, resources, folding   where buffers lie; what a design takes; which design is chosen
     build                          the job, in a child process: calls everything below
     emit, hls, lab                 RTL, HLS C++, and what is taken to the lab
+    vendor                         the vendor's tools, where they are installed
     verify, costs                  five forms compared bit for bit; time, energy and bytes
     characterise                   makes the points that `resources` is fitted to
 """
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hwkit.artifact import BuildPlan, Built, Estimate, Problem
-from hwkit.backends.dsode import forecast
+from hwkit.backends.dsode import forecast, vendor
 from hwkit.backends.dsode.options import Options, parse
 from hwkit.errors import BadInput
 from hwkit.jobs import command
@@ -55,16 +56,16 @@ def plan(model: Model, target: Target, options: Options) -> BuildPlan:
     return BuildPlan(
         files={QUANTIZE: json.dumps(quantize, indent=2, sort_keys=True),
                SPEC: json.dumps(spec, indent=2, sort_keys=True)},
-        commands=(command("hwkit.nn.qat_job:job", QUANTIZE, QUANTIZED, what=f"quantising {model.name}",
-                          timeout_s=TIMEOUT_S),
-                  command("hwkit.backends.dsode.build:job", SPEC, RESULT, what=f"building {model.name} for the "
-                                                                               "chip",
-                          timeout_s=TIMEOUT_S)))
+        commands=(command("hwkit.nn.qat_job:job", QUANTIZE, QUANTIZED, timeout_s=TIMEOUT_S,
+                          what=f"quantising {model.name}"),
+                  command("hwkit.backends.dsode.build:job", SPEC, RESULT, timeout_s=TIMEOUT_S,
+                          what=f"building {model.name} for the chip"),
+                  *(vendor.commands() if options.vendor == "auto" else ())))
 
 
 def collect(build_dir: Path) -> Built:
-    """What the job wrote. Raises BadInput when it has not run there."""
+    """What the job and the vendor's tools wrote. Raises BadInput when nothing has run there."""
     path = build_dir / RESULT
     if not path.is_file():
         raise BadInput(f"{build_dir} holds no build of the on-chip engine", "hwkit build --target TARGET MODEL")
-    return Built.model_validate_json(path.read_bytes())
+    return vendor.collected(Built.model_validate_json(path.read_bytes()), build_dir)

@@ -24,6 +24,7 @@ class Options(Frozen):
     images       test images on which torch and integers must agree and are scored; None for all
     verify       of those, how many also go through QONNX, C simulation and RTL; golden: how many are kept
     synthesise   yes: always, whatever it takes; no: resources are estimated; auto: where it takes minutes
+    vendor       auto: vivado and vitis_hls run too, for hours, where they are on PATH; no: they do not
     epochs       of quantisation-aware training, for a network that has no quantised weights of its own
     """
 
@@ -35,6 +36,7 @@ class Options(Frozen):
     verify: Positive = 128
     golden: Positive = 16
     synthesise: Literal["auto", "yes", "no"] = "auto"
+    vendor: Literal["auto", "no"] = "auto"
     epochs: Positive = 4
     seed: Annotated[int, Field(ge=0)] = 0
 
