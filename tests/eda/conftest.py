@@ -28,9 +28,9 @@ class Run:
     said: list[str]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of its own for the whole session, for tests that need Yosys."""
+    """A cache of its own for the tests of this folder: what they leave in it nobody else shall find."""
     pytest.importorskip("pyosys")
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
@@ -38,7 +38,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dut(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     said: list[str] = []
     work = tmp_path_factory.mktemp("dut")
