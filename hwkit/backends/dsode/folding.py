@@ -109,13 +109,21 @@ def _tried(network: IntegerNetwork, fpga: Fpga, options: Options, pe: int) -> Fo
             engine = engine.model_copy(update={"lut_blocks": min(over, pe // 2)})
         if engine.dsps > room:
             return _Refused(pe, f"it takes {engine.dsps:,} DSP of the {room:,} that may be used")
+    fitted = _fitted(network, fpga, engine, spare_luts=False)
+    if isinstance(fitted, _Refused):                     # where LUTs are short, block RAM holds the tables
+        spared = _fitted(network, fpga, engine, spare_luts=True)
+        fitted = spared if isinstance(spared, Folded) else fitted
+    return fitted
+
+
+def _fitted(network: IntegerNetwork, fpga: Fpga, engine: Engine, spare_luts: bool) -> Folded | _Refused:
+    """The engine with its memories placed, where that is within the limits."""
     try:
-        engine, placement = memories.placed(engine, fpga.capacity())
+        engine, placement = memories.placed(engine, fpga.capacity(), spare_luts)
     except BadInput as e:
-        return _Refused(pe, e.message)
-    needed = resources.estimated(engine, placement)
-    for name, interval in needed.items():
+        return _Refused(engine.pe, e.message)
+    for name, interval in resources.estimated(engine, placement).items():
         if interval.value > fpga.limit(name):
-            return _Refused(pe, f"it takes about {interval.value:,.0f} {name} of the {fpga.limit(name):,} that "
-                                "may be used")
+            return _Refused(engine.pe, f"it takes about {interval.value:,.0f} {name} of the {fpga.limit(name):,} "
+                            "that may be used")
     return Folded(engine, placement, schedule.cycles(network, engine), "")

@@ -49,9 +49,16 @@ GROUPS = {"state_style": ("state", "state copy", "middle"), "weight_style": ("po
           "lane_style": ("depthwise weights", "depthwise biases"), "bias_style": ("pointwise biases",)}
 
 
-def placed(engine: Engine, capacity: Capacity) -> tuple[Engine, Placement]:
-    """The engine with its memories chosen, and where each buffer lies. Raises BadInput when they do not fit."""
-    free = place(buffers(engine), capacity)
+def placed(engine: Engine, capacity: Capacity, spare_luts: bool = False) -> tuple[Engine, Placement]:
+    """The engine with its memories chosen, and where each buffer lies. Raises BadInput when they do not fit.
+
+    spare_luts   tables go to block RAM, not where they take the least share of a memory
+    """
+    wanted = buffers(engine)
+    if spare_luts:
+        wanted = tuple(b.model_copy(update={"preferred": ("BRAM",)}) if b.preferred == TABLES else b
+                       for b in wanted)
+    free = place(wanted, capacity)
     chosen: dict[str, Style] = {}
     for group, names in GROUPS.items():
         kinds = [p.primitive.memory for p in free.placed if p.buffer.name.startswith(names)]
