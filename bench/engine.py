@@ -108,13 +108,11 @@ def _case(case: Case, part: Fpga) -> Iterator[Line]:
                              folder / "run", say)
         given = program.unpack_state(raw, engine, len(engine.shapes) - 1)
         wrong = int(np.sum(given != network.on_chip(states)))
-        done = emit.synthesise(engine, bits, folder / "synthesis", say)
+        done = emit.synthesise(engine, folder, folder / "synthesis", say)
         assert done.netlist_json is not None
         path = levels.longest(done.netlist_json, emit.TOP).worst
     cycles = max(told.run_cycles)
-    lanes = engine.pointwise_lanes + engine.depthwise_lanes
-    busy = schedule.macs(network, engine) / (lanes * cycles)
-    counts, luts = done.resources, path.levels - path.chains - path.dsps
+    busy, counts = schedule.busy(network, engine, cycles), done.resources
 
     def line(what: str, reached: str, limit: str, kind: Kind, met: bool | None, why: str = "") -> Line:
         return Line(f"{case.name}: {what}", reached, limit, kind,
@@ -133,8 +131,8 @@ def _case(case: Case, part: Fpga) -> Iterator[Line]:
                    f"synthesised by {done.tool} in {done.seconds:.0f} s")
     yield line("bytes off chip", f"{placement.off_chip_bytes:.0f}", "0", "measured", placement.off_chip_bytes == 0,
                f"{placement.on_chip_bytes:,.0f} bytes placed")
-    yield line("logic between registers", f"{luts} LUTs + {path.chains} carry chains", "3 + 1", "estimated",
-               luts <= 3 and path.chains <= 1, path.text())
+    yield line("logic between registers", f"{path.luts} LUTs + {path.chains} carry chains", "3 + 1", "estimated",
+               path.luts <= 3 and path.chains <= 1, path.text())
 
 
 def _packing() -> Line:

@@ -140,3 +140,16 @@ def load_json(path: Path, model: type[M], hint: str = "") -> M:
     except ValueError:
         raise BadDescription(path, "", "is not JSON", hint) from None
     return validated(value, model, path, hint)
+
+
+def toml_text(tables: dict[str, Any], prefix: str = "") -> str:
+    """TOML of nested tables, lists of tables, and values that JSON and TOML write alike."""
+    lines, after = [], []
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            after.append(f"\n[{prefix}{key}]\n{toml_text(value, f'{prefix}{key}.')}")
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+            after += [f"\n[[{prefix}{key}]]\n{toml_text(one, f'{prefix}{key}.')}" for one in value]
+        else:
+            lines.append(f"{key} = {json.dumps(value)}\n")
+    return "".join(lines + after)

@@ -138,14 +138,20 @@ def _tried(model: Model, chosen: Target, wanted: Wanted) -> _Tried:
     if wanted.backend is not None and wanted.backend not in chosen.backends:
         raise BadInput(f"target {chosen.name} has no backend {wanted.backend!r}",
                        f"it has {', '.join(chosen.backends)}")
-    names = [wanted.backend] if wanted.backend else list(chosen.backends)
-    plain = {name: backends.backend(name) for name in names}
-    able = (name for name, tool in plain.items()
-            if len(names) == 1 or not any(p.fatal for p in tool.check(model, chosen, tool.options({}))))
-    name = next(able, names[0])
-    options = plain[name].options(wanted.options)
-    problems = (*_conflicts(model, wanted), *plain[name].check(model, chosen, options))
-    return _Tried(name, plain[name], options, problems)
+    name = wanted.backend or _able(model, chosen)
+    tool = backends.backend(name)
+    options = tool.options(wanted.options)
+    return _Tried(name, tool, options, (*_conflicts(model, wanted), *tool.check(model, chosen, options)))
+
+
+def _able(model: Model, chosen: Target) -> str:
+    """The target's first backend that finds nothing fatal with its default options, else the first."""
+    if len(chosen.backends) > 1:
+        for name in chosen.backends:
+            tool = backends.backend(name)
+            if not any(p.fatal for p in tool.check(model, chosen, tool.options({}))):
+                return name
+    return chosen.backends[0]
 
 
 def _conflicts(model: Model, wanted: Wanted) -> list[Problem]:

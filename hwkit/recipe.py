@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from hwkit import datasets, files, zoo
-from hwkit.describe import Frozen, Name, load
+from hwkit.describe import Frozen, Name, load, toml_text
 from hwkit.errors import BadInput
 from hwkit.network import Network
 
@@ -127,23 +126,10 @@ def save(network: Network, result: Result, folder: Path) -> Path:
 
     weights = folder / f"{result.recipe.network}-{result.recipe.dataset}.safetensors"
     files.write(weights, serialised(network.module.state_dict()))
-    files.write(weights.with_suffix(".toml"), _toml(result.model_dump(exclude_none=True)))
+    files.write(weights.with_suffix(".toml"), toml_text(result.model_dump(exclude_none=True)))
     return weights
 
 
 def load_result(path: Path) -> Result:
     """The .toml beside shipped weights. Raises BadDescription."""
     return load(path, Result)
-
-
-def _toml(tables: dict[str, Any], prefix: str = "") -> str:
-    """TOML of nested tables, lists of tables, and values that JSON and TOML write alike."""
-    lines, after = [], []
-    for key, value in tables.items():
-        if isinstance(value, dict):
-            after.append(f"\n[{prefix}{key}]\n{_toml(value, f'{prefix}{key}.')}")
-        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-            after += [f"\n[[{prefix}{key}]]\n{_toml(one, f'{prefix}{key}.')}" for one in value]
-        else:
-            lines.append(f"{key} = {json.dumps(value)}\n")
-    return "".join(lines + after)

@@ -49,8 +49,8 @@ class Progress:
 Watcher = Callable[[Progress], None]
 
 
-def _unwatched(progress: Progress) -> None:
-    return None
+def unwatched(progress: Progress) -> None:
+    """Nobody is told."""
 
 
 @contextlib.contextmanager
@@ -133,7 +133,7 @@ def _lr_factor(recipe: Recipe, done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
 
 
-def train(recipe: Recipe, seed: int, progress: Watcher = _unwatched) -> tuple[Network, SeedResult]:
+def train(recipe: Recipe, seed: int, progress: Watcher = unwatched) -> tuple[Network, SeedResult]:
     """Train one network from one seed, in this process, on one thread.
 
     Raises UnknownName and BadInput where the recipe names what does not exist or does not fit, and
@@ -203,7 +203,7 @@ def _fit(
 
 
 def train_seeds(
-    recipe: Recipe, seeds: Sequence[int], jobs_at_once: int = 2, progress: Watcher = _unwatched
+    recipe: Recipe, seeds: Sequence[int], jobs_at_once: int = 2, progress: Watcher = unwatched
 ) -> tuple[Network, Result]:
     """Train every seed in a child process of its own; gives the network of the median seed on validation.
 

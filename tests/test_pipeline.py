@@ -8,8 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,9 @@ import pytest
 
 from hwkit.artifact import open_artifact
 from hwkit.report import Report, read
+from tests.commands import HWKIT, hwkit
 
-HWKIT = [sys.executable, "-m", "hwkit"]
 NETWORK = "dsodenet@digits"
-
-
-def hwkit(*words: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*HWKIT, *words], cwd=cwd, capture_output=True, text=True, timeout=600,
-                          env={**os.environ, **(env or {})})
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,9 @@ def command(network: str, seeds: str, epochs: int | None, train_images: int | No
     The median seed by validation is kept; a folder "quantized" is where deployments look for it.
     """
     from hwkit.compress.quantize import train_seeds
-    from hwkit.nn.qat import Progress, QatRecipe
+    from hwkit.nn.qat import QatRecipe
     from hwkit.render import Section, table
+    from hwkit.train import Progress
     from hwkit.units import percent
 
     try:
@@ -38,9 +39,9 @@ def command(network: str, seeds: str, epochs: int | None, train_images: int | No
              "middle_bits": middle_bits}
     recipe = QatRecipe.model_validate({key: value for key, value in given.items() if value is not None})
     with progress(f"quantize {network}") as say:
-        def watch(seed: int, p: Progress) -> None:
+        def watch(p: Progress) -> None:
             done = (p.epoch + p.batch / p.batches) / p.epochs
-            say(f"seed {seed}: {int(100 * done)} of 100")
+            say(f"seed {p.seed}: {int(100 * done)} of 100")
         path, result = train_seeds(network, recipe, chosen, out or Path("quantized"), watch)
     rows = [(str(r.seed), percent(r.validation), percent(r.test), str(r.epoch), f"{r.train_s:.0f}")
             for r in result.seeds]

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwkit import datasets, files, zoo
-from hwkit.describe import Frozen, Name, validated
+from hwkit.describe import Frozen, Name, toml_text, validated
 from hwkit.errors import BadInput
 from hwkit.network import Network
-from hwkit.recipe import SeedResult, _toml, median_seed
+from hwkit.recipe import SeedResult, median_seed
+from hwkit.train import Watcher, accuracy, unwatched
 
 if TYPE_CHECKING:
     from hwkit.nn.dyadic import DyadicNetwork
-    from hwkit.nn.qat import Data, Progress, QatRecipe, Trained
+    from hwkit.nn.qat import Data, QatRecipe, Trained
 
 PACKAGES = ("torch", "brevitas")
 
@@ -64,7 +64,7 @@ class Result(Frozen):
 
 
 def train(network: Network, recipe: QatRecipe, seed: int,
-          progress: Callable[[Progress], None] | None = None) -> tuple[DyadicNetwork, Trained]:
+          progress: Watcher = unwatched) -> tuple[DyadicNetwork, Trained]:
     """Quantise and train one network, which is its own teacher, in this process.
 
     Raises BadModel for a network of another shape, BadInput for one without a data set.
@@ -82,13 +82,13 @@ def train(network: Network, recipe: QatRecipe, seed: int,
     read = from_module(network.module, network.name, network.input_shape)
     teacher = copy.deepcopy(network.module).to(memory_format=torch.channels_last)   # type: ignore[call-overload]
     module, trained = quantize(read, _split(network.dataset, "train"), _split(network.dataset, "validation"),
-                               recipe, seed, teacher, progress or (lambda p: None))
+                               recipe, seed, teacher, progress)
     module.history = (*network.history, history_line(recipe, network.dataset, seed, trained.epoch))
     return module, trained
 
 
 def train_seeds(name: str, recipe: QatRecipe, seeds: Sequence[int], folder: Path,
-                progress: Callable[[int, Progress], None] = lambda seed, p: None) -> tuple[Path, Result]:
+                progress: Watcher = unwatched) -> tuple[Path, Result]:
     """Quantise a trained zoo network once per seed; the median seed by validation goes into `folder`.
 
     Written are <network>-<data set>.npz, an integer network, and the .toml that says how it came to be. The test
@@ -103,7 +103,7 @@ def train_seeds(name: str, recipe: QatRecipe, seeds: Sequence[int], folder: Path
                        f"hwkit train {name}")
     modules, found = {}, []
     for seed in seeds:
-        modules[seed], trained = train(network, recipe, seed, functools.partial(progress, seed))
+        modules[seed], trained = train(network, recipe, seed, progress)
         test = _tested(modules[seed], network.dataset)
         found.append(SeedResult(seed=seed, validation=trained.validation, test=test, epoch=trained.epoch,
                                 train_s=trained.train_s))
@@ -121,7 +121,7 @@ def train_seeds(name: str, recipe: QatRecipe, seeds: Sequence[int], folder: Path
         tools={package: importlib.metadata.version(package) for package in PACKAGES})
     path = folder / f"{base}-{network.dataset}.npz"
     separable.save(to_integer(modules[shipped]), path)
-    files.write(path.with_suffix(".toml"), _toml(result.model_dump()))
+    files.write(path.with_suffix(".toml"), toml_text(result.model_dump()))
     return path, result
 
 
@@ -135,8 +135,6 @@ def _split(dataset: str, split: str) -> Data:
 
 
 def _tested(module: Any, dataset: str) -> float:
-    from hwkit.nn.qat import accuracy
-
     data = _split(dataset, "test")
     assert data.labels is not None
     return accuracy(module, data.images, data.labels)

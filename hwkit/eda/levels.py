@@ -45,6 +45,10 @@ class LongPath(Frozen):
     muxes: int
     steps: tuple[Step, ...]
 
+    @property
+    def luts(self) -> int:
+        return self.levels - self.chains - self.dsps
+
     def text(self) -> str:
         """e.g. "u.count[0] (FDRE) -> LUT4 -> CARRY4 -> u.sum[7] (FDRE.D)": a carry chain is shown once."""
         cells = [s.cell for s in self.steps[1:-1]]

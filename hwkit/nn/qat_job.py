@@ -14,9 +14,10 @@ from hwkit.integer import separable
 from hwkit.jobs import Say
 from hwkit.model import Model
 from hwkit.nn.dyadic import to_integer
-from hwkit.nn.qat import Data, Progress, QatRecipe, quantize
+from hwkit.nn.qat import Data, QatRecipe, quantize
 from hwkit.nn.separable import extract
 from hwkit.samples import GIVE_DATA, samples
+from hwkit.train import Progress
 
 HELD_OUT = 10        # one in ten of the user's own images decides which epoch is kept
 UNLABELLED = 20_000  # of the user's images, at most

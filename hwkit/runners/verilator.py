@@ -75,5 +75,4 @@ def run(artifact: Artifact, board: Board, request: Request, say: Say) -> Run:
                measurements=(Measurement(
                    quantity="cycles", unit="cycles", kind="simulated", samples=tuple(cycles), n=n,
                    source=f"the artifact's RTL simulated by Verilator over {n} golden images, from the start of "
-                          "each "
-                          "run to its last write", conditions={"board": board.name}),))
+                          "each run to its last write", conditions={"board": board.name}),))

@@ -13,7 +13,7 @@ from hwkit.nn.qat import QatRecipe
 def test_seeds_are_trained_and_described(tmp_path: Path) -> None:
     told: list[int] = []
     path, result = train_seeds("dsodenet@digits", QatRecipe(epochs=1, train_images=256), [3, 5], tmp_path,
-                               lambda seed, progress: told.append(seed))
+                               lambda progress: told.append(progress.seed))
     assert load(path.with_suffix(".toml"), Result) == result
     assert separable.load(path).name == "dsodenet@digits"
     assert sorted(set(told)) == [r.seed for r in result.seeds] == [3, 5]

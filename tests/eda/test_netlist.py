@@ -15,16 +15,15 @@ from hwkit.process import run
 from tests.eda.conftest import DUT, RTL, Run
 
 OUTPUTS = 13
-MAKE = ("-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include", "-MAKEFLAGS", "CFG_GCH_IF_CLANG=")
 
 
 def simulated(files: list[Path], folder: Path) -> list[int]:
     """In how many of 20,000 cycles each output differed between dut (RTL) and gate (the netlist)."""
-    from hwkit.eda.verilator import root
+    from hwkit.eda.verilator import PCH_FLAGS, root
 
     environment = {**os.environ, "VERILATOR_ROOT": str(root())}
     sources = [RTL / "tb.sv", DUT, *files, RTL / "main.cpp"]
-    run([str(root() / "bin" / "verilator"), "--cc", "--exe", "--build", "-j", "2", *MAKE, *VERILATOR_FLAGS,
+    run([str(root() / "bin" / "verilator"), "--cc", "--exe", "--build", "-j", "2", *PCH_FLAGS, *VERILATOR_FLAGS,
          "-CFLAGS", f"-O0 -DOUTPUTS={OUTPUTS}", "--top", "tb", "--Mdir", "obj", *map(str, sources)],
         cwd=folder, env=environment, timeout_s=600, what="building the simulator")
     done = run([str(folder / "obj" / "Vtb"), "20000"], timeout_s=300, what="simulating")

@@ -18,7 +18,7 @@ import pytest
 
 from hwkit.artifact import BuildPlan, Command
 from hwkit.backends.dsode import lab
-from hwkit.backends.dsode.emit import stream_bits
+from hwkit.backends.dsode.emit import stream_bits, write_design
 from hwkit.backends.dsode.engine import engine_for
 from hwkit.eda import vitis, vivado
 from hwkit.errors import BadInput, JobFailed, ToolMissing
@@ -253,6 +253,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{STANDINS}{os.pathsep}{os.environ['PATH']}")
     network = small()
     engine = engine_for(network, 8)
+    write_design(network, engine, stream_bits(engine, 128), tmp_path)
     lab.emit(network, engine, stream_bits(engine, 128), PART, 200e6, tmp_path)
     return tmp_path
 

@@ -6,7 +6,7 @@ Runs in a child process, in the build folder: it imports torch, and starts compi
 from __future__ import annotations
 
 import importlib.metadata
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from hwkit.artifact import Built, Finding, Operator, StageFile
-from hwkit.backends.dsode import costs, emit, folding, lab, program, resources, schedule, verify
+from hwkit.backends.dsode import NETWORK, costs, emit, folding, lab, program, resources, schedule, verify
 from hwkit.backends.dsode.options import Options
 from hwkit.eda import levels, yosys
 from hwkit.eda.verilator import Bench, Simulated
@@ -24,22 +24,21 @@ from hwkit.eda.verilator import version as verilator_version
 from hwkit.errors import BadInput
 from hwkit.files import write_json
 from hwkit.integer import separable
-from hwkit.integer.separable import IntegerNetwork, OdeBlock, convolutions
+from hwkit.integer.separable import IntegerNetwork, convolutions
 from hwkit.jobs import Say
-from hwkit.measurement import Measurement, Unit, synthesised
+from hwkit.measurement import RESOURCES, Measurement, Unit, synthesised
 from hwkit.model import Model
 from hwkit.nn.dyadic import DyadicNetwork
 from hwkit.nn.from_integer import from_integer
+from hwkit.nn.qat import Teacher, input_ties, outputs
 from hwkit.nn.qonnx import export_qonnx, run_qonnx
 from hwkit.nn.separable import extract
 from hwkit.samples import GIVE_DATA, Samples, samples
 from hwkit.target import Target
 
-NETWORK = "network.npz"
 QONNX = "network.qonnx.onnx"
 PACKAGES = ("torch", "brevitas", "qonnx", "numpy")
 QUICK_S = 180.0                  # a synthesis that takes longer is left out unless it is asked for
-BATCH = 500
 ALONE = 2                        # images that the QONNX file itself runs, one at a time
 
 
@@ -70,16 +69,12 @@ def job(spec: dict[str, Any], say: Say) -> dict[str, Any]:
     bench = emit.write_design(network, folded.engine, bits, folder / "engine")
     write_json(folder / "engine" / "design.json", folded.engine.model_dump(mode="json"))
     lab.emit(network, folded.engine, bits, target.fpga.part, target.fpga.clock_hz.value, folder / "engine")
-    with ThreadPoolExecutor(1) as pool:
-        wanted = pool.submit(_synthesise, folded, bits, options, folder, lambda text: None)
-        try:
-            findings, figures, simulated = _verified(network, model, folded, bench, inputs, options, folder, say)
-            if not wanted.done():
-                say("synthesis")
-            synthesis = wanted.result()
-        except BaseException:
-            _abandon(wanted)
-            raise
+    with ThreadPoolExecutor(1) as pool:              # beside the verification: it is a process of its own
+        synthesising = pool.submit(_synthesise, folded, options, folder)
+        findings, figures, simulated = _verified(network, model, folded, bench, inputs, options, folder, say)
+        if not synthesising.done():
+            say("synthesis")
+        synthesis = synthesising.result()
     figures += _costs(network, folded, target, synthesis, simulated)
     findings += _design_findings(network, folded, synthesis, simulated)
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*")
@@ -96,11 +91,6 @@ def job(spec: dict[str, Any], say: Say) -> dict[str, Any]:
     return built.model_dump(mode="json")
 
 
-def _abandon(wanted: Future[_Synthesis]) -> None:
-    """A synthesis that nobody waits for: if it has not begun it never will; a child of ours ends with us."""
-    wanted.cancel()
-
-
 def _inputs(model: Model, options: Options) -> Samples:
     found = samples(model.input_shape, 1, model.dataset, model.data).first(options.images)
     if found.random:
@@ -108,14 +98,13 @@ def _inputs(model: Model, options: Options) -> Samples:
     return found
 
 
-def _synthesise(folded: folding.Folded, bits: int, options: Options, folder: Path, say: Say) -> _Synthesis:
+def _synthesise(folded: folding.Folded, options: Options, folder: Path) -> _Synthesis:
     if options.synthesise == "no":
         return _Synthesis(None, None, "synthesise=no")
     expected_s = resources.synthesis_s(folded.engine, folded.placement)
     if options.synthesise == "auto" and expected_s > QUICK_S:
         return _Synthesis(None, None, f"it would take about {expected_s / 60:.0f} minutes; --set synthesise=yes")
-    scratch = folder / "synthesis"
-    done = emit.synthesise(folded.engine, bits, scratch, say)
+    done = emit.synthesise(folded.engine, folder / "engine", folder / "synthesis", lambda text: None)
     assert done.netlist_json is not None
     return _Synthesis(done, levels.longest(done.netlist_json, emit.TOP))
 
@@ -124,12 +113,11 @@ def _verified(network: IntegerNetwork, model: Model, folded: folding.Folded, ben
               options: Options, folder: Path, say: Say) -> tuple[list[Finding], list[Measurement], Simulated]:
     """The five forms on the same images; accuracy on all of them; golden data."""
     images = inputs.images
-    told = verify.reference(network, images, say)
-    module = from_integer(network)
-    scale = network.head.output_scale
-    say(f"torch: {len(images)} images")
     few = min(options.verify, len(images))
-    findings = [verify.torch_agrees(_batched(module, images), told.logits, scale)]
+    told = verify.reference(network, images, max(few, options.golden), say)
+    module = from_integer(network)
+    say(f"torch: {len(images)} images")
+    findings = [verify.torch_agrees(_outputs(module, images), told.logits, network.head.output_scale)]
     findings.append(_qonnx(module, model, images[:few], told.logits[:few], folder, say))
     states, results = told.states[:few], told.results[:few]
     findings.append(verify.hls_agrees(folder / "engine" / "lab" / "hls", states, results, say))
@@ -142,12 +130,12 @@ def _verified(network: IntegerNetwork, model: Model, folded: folding.Folded, ben
         right, wanted = (int(np.sum(a == inputs.labels[:few])) for a in (answers, told.logits[:few].argmax(1)))
         findings.append(Finding(name="accuracy of the RTL", ok=right == wanted,
                                 text=f"{right} of {few} right, the integer reference {wanted}"))
-    ties = verify.input_ties(network, images)
+    ties = input_ties(torch.from_numpy(images), network.stem.input_scale)
     findings += [
         verify.verdict(findings[:4]),
-        Finding(name="rounding ties", ok=None, text=f"{ties:,} of {images.size:,} image values lie between two "
-                                                    "INT8 "
-                "steps and go to the even one; on the chip every rounding is downwards, so there are none"),
+        Finding(name="rounding ties", ok=None, text=(
+            f"{ties:,} of {images.size:,} image values lie between two INT8 steps and go to the even one; on the "
+            "chip every rounding is downwards, so there are none")),
         Finding(name="inputs", ok=None, text=inputs.source if model.data else
                 f"data set {model.dataset}: {len(images)} test images")]
     _golden(folder, folded, told, images, inputs, options.golden)
@@ -171,16 +159,15 @@ def _qonnx(module: DyadicNetwork, model: Model, images: NDArray[np.float32], wan
     return verify.qonnx_agrees(run, images, wanted, module.head.output_scale, say)
 
 
-def _batched(network: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    with torch.inference_mode():
-        return np.concatenate([network(torch.from_numpy(images[k:k + BATCH])).numpy()
-                               for k in range(0, len(images), BATCH)])
+def _outputs(network: Teacher, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = outputs(network, torch.from_numpy(images)).numpy()
+    return found
 
 
 def _accuracy(model: Model, images: NDArray[np.float32], inputs: Samples, logits: NDArray[np.int64],
               ) -> list[Measurement]:
     """agreement, and with labels both accuracies."""
-    trained = _batched(extract(model.stages, model.name, model.input_shape), images).argmax(1)
+    trained = _outputs(extract(model.stages, model.name, model.input_shape), images).argmax(1)
     answers, n = logits.argmax(1), len(images)
 
     def measured(quantity: str, share: float, source: str) -> Measurement:
@@ -221,12 +208,10 @@ def _costs(network: IntegerNetwork, folded: folding.Folded, target: Target, synt
     cycles, total = max(simulated.run_cycles), max(simulated.total_cycles)
     told = f"the RTL simulated by Verilator over {len(simulated.run_cycles)} images"
     found = [_simulated("cycles", "cycles", cycles, f"{told}, from its start to its last write"),
-             _simulated("lane_utilisation", "1", schedule.macs(network, engine) /
-                        ((engine.pointwise_lanes + engine.depthwise_lanes) * cycles),
+             _simulated("lane_utilisation", "1", schedule.busy(network, engine, cycles),
                         f"{schedule.macs(network, engine):,} multiply-accumulates of the network, "
                         f"{engine.pointwise_lanes:,} pointwise and {engine.depthwise_lanes:,} depthwise lanes, "
-                        "all "
-                        "cycles of the run")]
+                        "all cycles of the run")]
     found += costs.times(network, engine, target, cycles, told, total)
     counts = _counts(folded, synthesis)
     luts = next(m for m in counts if m.quantity == "LUT")
@@ -236,11 +221,10 @@ def _costs(network: IntegerNetwork, folded: folding.Folded, target: Target, synt
     if synthesis.levels is not None:
         worst = synthesis.levels.worst
         found.append(Measurement(
-            quantity="logic_levels", unit="1", kind="estimated", samples=(float(_luts(worst)),),
-            low=float(_luts(worst)), high=float(_luts(worst)),
+            quantity="logic_levels", unit="1", kind="estimated", samples=(float(worst.luts),),
+            low=float(worst.luts), high=float(worst.luts),
             source=f"LUTs on the longest path between registers of the synthesised netlist, with {worst.chains} "
-                   "carry "
-                   "chains; it stands in for a clock, which only placing and routing would give"))
+                   "carry chains; it stands in for a clock, which only placing and routing would give"))
     return found + costs.placed_bytes(folded.placement)
 
 
@@ -251,11 +235,8 @@ def _simulated(quantity: str, unit: Unit, value: float, source: str) -> Measurem
 def _counts(folded: folding.Folded, synthesis: _Synthesis) -> list[Measurement]:
     """LUT, FF, DSP, BRAM_18K and URAM: synthesised, or foretold."""
     if synthesis.done is not None:
-        of = synthesis.done.resources
-        return [synthesised("LUT", of.lut, synthesis.done.tool), synthesised("FF", of.ff, synthesis.done.tool),
-                synthesised("DSP", of.dsp, synthesis.done.tool),
-                synthesised("BRAM_18K", of.bram_18k, synthesis.done.tool),
-                synthesised("URAM", of.uram, synthesis.done.tool)]
+        counts = synthesis.done.resources.counts()
+        return [synthesised(name, counts[name.lower()], synthesis.done.tool) for name in RESOURCES]
     return resources.figures(folded.engine, folded.placement, f"not synthesised: {synthesis.why_not}")
 
 
@@ -280,50 +261,28 @@ def _design_findings(network: IntegerNetwork, folded: folding.Folded, synthesis:
         Finding(name="vendor tools", ok=None, text="not run: what is in engine/lab was made from templates and "
                 "simulated with open tools only")]
     if synthesis.done is None:
-        found.append(Finding(name="synthesis", ok=None, text=f"left out: {synthesis.why_not}; LUT and FF are "
-                                                             "foretold"))
+        found.append(Finding(name="synthesis", ok=None, text=(
+            f"left out: {synthesis.why_not}; LUT and FF are foretold")))
     if synthesis.levels is not None:
         worst = synthesis.levels.worst
         found.append(Finding(name="logic levels", ok=None,
-                             text=f"{_luts(worst)} LUTs and {worst.chains} carry chain"
+                             text=f"{worst.luts} LUTs and {worst.chains} carry chain"
                                   f"{'s' if worst.chains != 1 else ''} at most between registers: {worst.text()}"))
     return found
 
 
-def _luts(path: levels.LongPath) -> int:
-    return path.levels - path.chains - path.dsps
-
-
 def _operators(network: IntegerNetwork, folded: folding.Folded) -> list[Operator]:
     """One row a convolution: its passes are alike; the cycles are those until the next pass may start."""
-    program_ = schedule.passes(network, folded.engine)
-    names = [name for name, _ in convolutions(network)]
-    blocks = {name.partition(".")[0]: part.steps
-              for name, part in zip(_parts(network), network.core, strict=True) if isinstance(part, OdeBlock)}
+    passes = schedule.passes(network, folded.engine)
     found = []
     for index, (name, conv) in enumerate(convolutions(network)):
-        own = [p for p in program_ if p.convolution == index]
+        own = [p for p in passes if p.convolution == index]
         at = folded.engine.shapes[own[0].shape]
         height, width = (-(-n // conv.stride) for n in (at.height, at.width))
-        cycles = sum(at.slots + p.gap for p in own) / len(own)
         found.append(Operator(
             index=index, name="depthwise-separable, strided" if conv.stride > 1 else "depthwise-separable",
-            stage=name, repeat=blocks.get(name.partition(".")[0], 1),
-            output_shape=(conv.outputs, height, width), datatype="INT4", delegate="engine",
-            macs=height * width * conv.inputs * (9 + conv.outputs),
-            weight_bytes=-(-(conv.depthwise.size + conv.pointwise.size) // 2), cost=cycles))
-    assert len(found) == len(names)
-    return found
-
-
-def _parts(network: IntegerNetwork) -> list[str]:
-    blocks = downs = 0
-    found = []
-    for part in network.core:
-        if isinstance(part, OdeBlock):
-            blocks += 1
-            found.append(f"ode{blocks}")
-        else:
-            downs += 1
-            found.append(f"down{downs}")
+            stage=name, repeat=len(own), output_shape=(conv.outputs, height, width), datatype="INT4",
+            delegate="engine", macs=height * width * conv.inputs * (9 + conv.outputs),
+            weight_bytes=-(-(conv.depthwise.size + conv.pointwise.size) // 2),
+            cost=sum(at.slots + p.gap for p in own) / len(own)))
     return found

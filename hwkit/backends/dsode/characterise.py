@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from hwkit.backends.dsode import emit, memories, resources
-from hwkit.backends.dsode.engine import Engine, Shape
+from hwkit.backends.dsode.engine import Engine
 from hwkit.data import shipped
+from hwkit.describe import toml_text
 from hwkit.files import write
 from hwkit.target import target
 
@@ -39,9 +38,11 @@ def design(pe: int, simd: int, side: int, shapes: int, convolutions: int, choice
 
 
 def synthesised(engine: Engine, part: Any) -> resources.Synthesised:
+    print(f"PE {engine.pe}, SIMD {engine.simd}, {len(engine.shapes)} shapes", file=sys.stderr, flush=True)
     placed, placement = memories.placed(engine, part.capacity())
     with tempfile.TemporaryDirectory(prefix="hwkit-synthesis-") as scratch:
-        done = emit.synthesise(placed, emit.stream_bits(placed, part.stream_bits), Path(scratch),
+        emit.write_rtl(placed, emit.stream_bits(placed, part.stream_bits), Path(scratch))
+        done = emit.synthesise(placed, Path(scratch), Path(scratch) / "synthesis",
                                lambda text: print(f"  {text}", file=sys.stderr))
     found = done.resources
     return resources.Synthesised(
@@ -49,42 +50,24 @@ def synthesised(engine: Engine, part: Any) -> resources.Synthesised:
         DSP=found.dsp, BRAM_18K=found.bram_18k, URAM=found.uram, tool=done.tool, seconds=done.seconds)
 
 
-def _toml(points: Iterable[resources.Synthesised], table: str) -> str:
-    text = ""
-    for point in points:
-        values = point.model_dump(mode="json")
-        shapes = values["engine"].pop("shapes")
-        text += f"[[{table}]]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items() if k != "engine")
-        text += f"[{table}.engine]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in values["engine"].items())
-        for shape in shapes:
-            Shape.model_validate(shape)
-            text += f"[[{table}.engine.shapes]]\n" + "".join(f"{k} = {v}\n" for k, v in shape.items())
-        text += "\n"
-    return text
+def points_toml(points: resources.Points) -> str:
+    """synthesised.toml."""
+    return ("# Designs of the engine and what Yosys counted for them; written by "
+            f"hwkit.backends.dsode.characterise.\n\n{toml_text(points.model_dump(mode='json'))}")
 
 
 def fit_toml(fits: resources.Fits) -> str:
     """resources.toml: deterministic, so that a test can compare it with a new fit."""
-    text = "# Fitted to synthesised.toml by hwkit.backends.dsode.characterise; not edited by hand.\n"
-    for name, one in fits:
-        text += f"\n[{name}]\nrelative_errors = {json.dumps(list(one.relative_errors))}\n"
-        text += f"[{name}.coefficients]\n" + "".join(f"{k} = {v!r}\n" for k, v in one.coefficients.items())
-        text += f"[{name}.ranges]\n" + "".join(f"{k} = {json.dumps(list(v))}\n" for k, v in one.ranges.items())
-    return text
+    return ("# Fitted to synthesised.toml by hwkit.backends.dsode.characterise; not edited by hand.\n"
+            f"{toml_text(fits.model_dump(mode='json'))}")
 
 
 def main(target_name: str) -> None:
     part = target(target_name).fpga
     assert part is not None
-    made: dict[str, list[resources.Synthesised]] = {"design": [], "held_out": []}
-    for table, sizes in (("design", DESIGNS), ("held_out", HELD_OUT)):
-        for size in sizes:
-            print(f"{table}: {size}", file=sys.stderr, flush=True)
-            made[table].append(synthesised(design(*size), part))
-    header = ("# Designs of the engine and what Yosys counted for them; written by "
-              "hwkit.backends.dsode.characterise.\n\n")
-    write(shipped(*resources.POINTS), header + "".join(_toml(points, table) for table, points in made.items()))
-    points = resources.read_points()
+    points = resources.Points(design=tuple(synthesised(design(*size), part) for size in DESIGNS),
+                              held_out=tuple(synthesised(design(*size), part) for size in HELD_OUT))
+    write(shipped(*resources.POINTS), points_toml(points))
     fits = resources.fitted(points)
     write(shipped(*resources.FIT), fit_toml(fits))
     for point in points.held_out:

@@ -104,7 +104,7 @@ def energy(network: IntegerNetwork, engine: Engine, placement: Placement, fpga: 
     power = fpga.power
     if power is None:
         return None
-    busy = schedule.busy(network, engine)
+    busy = schedule.busy(network, engine, cycles)
     memories = {name: 2.0 * placement.taken[name] * cycles for name in ("BRAM", "URAM")}
 
     def taken(share: float, count: float) -> tuple[float, float]:
@@ -115,8 +115,7 @@ def energy(network: IntegerNetwork, engine: Engine, placement: Placement, fpga: 
     return _estimated("energy", "j", (low * high) ** 0.5, low, high,
                       f"of the programmable logic, above idle: {cycles:,} cycles times what the used DSPs, LUTs "
                       f"and memories take in one; the coefficients are the target's, {power.dsp_cycle_j.kind}, "
-                      "none "
-                      "measured on this design; the processor counts as idle power")
+                      "none measured on this design; the processor counts as idle power")
 
 
 def idle(fpga: Fpga) -> Measurement | None:
@@ -130,9 +129,8 @@ def idle(fpga: Fpga) -> Measurement | None:
 
 def placed_bytes(placement: Placement) -> list[Measurement]:
     """on_chip_bytes and off_chip_bytes, exact: counted from the buffers, each once."""
-    on = sum(p.buffer.bits for p in placement.placed) / 8
     return [
-        Measurement(quantity="on_chip_bytes", unit="bytes", kind="measured", samples=(on,),
+        Measurement(quantity="on_chip_bytes", unit="bytes", kind="measured", samples=(placement.on_chip_bytes,),
                     source=f"{len(placement.placed)} buffers of the design, each counted once, of "
                     f"{placement.available_bytes:,.0f} bytes that the chip's memories hold"),
         Measurement(quantity="off_chip_bytes", unit="bytes", kind="measured", samples=(placement.off_chip_bytes,),

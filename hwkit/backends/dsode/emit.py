@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -26,34 +27,7 @@ TESTBENCH = "testbench.cpp"
 CONFIG = "tables.bin"
 RECORD = np.dtype([("bank", "<u4"), ("row", "<u4"), ("word", "<u8")])
 
-_PORTS = """    input  wire         aclk,
-    input  wire         aresetn,
-    input  wire [7:0]   s_axi_awaddr,
-    input  wire         s_axi_awvalid,
-    output wire         s_axi_awready,
-    input  wire [31:0]  s_axi_wdata,
-    input  wire [3:0]   s_axi_wstrb,
-    input  wire         s_axi_wvalid,
-    output wire         s_axi_wready,
-    output wire [1:0]   s_axi_bresp,
-    output wire         s_axi_bvalid,
-    input  wire         s_axi_bready,
-    input  wire [7:0]   s_axi_araddr,
-    input  wire         s_axi_arvalid,
-    output wire         s_axi_arready,
-    output wire [31:0]  s_axi_rdata,
-    output wire [1:0]   s_axi_rresp,
-    output wire         s_axi_rvalid,
-    input  wire         s_axi_rready,
-    input  wire [{top}:0] s_axis_tdata,
-    input  wire         s_axis_tvalid,
-    output wire         s_axis_tready,
-    input  wire         s_axis_tlast,
-    output wire [{top}:0] m_axis_tdata,
-    output wire [{keep}:0]  m_axis_tkeep,
-    output wire         m_axis_tvalid,
-    input  wire         m_axis_tready,
-    output wire         m_axis_tlast"""
+_PORTS = re.compile(r"^\) \(\n(.*?)\n\);", re.DOTALL | re.MULTILINE)      # of a module with parameters
 
 
 def stream_bits(engine: Engine, widest: int) -> int:
@@ -83,9 +57,11 @@ def top_module(engine: Engine, bits: int) -> str:
                   "OUT_ROWS": state_rows(engine, len(engine.shapes) - 1), "STREAM": bits,
                   "DIGEST": f"32'h{design_digest(engine, bits):08x}"}
     given = ",\n".join(f"        .{name}({value})" for name, value in parameters.items())
-    names = [line.split()[-1].rstrip(",") for line in _PORTS.splitlines()]
+    found = _PORTS.search(_text("dsode.sv"))
+    assert found is not None
+    ports = re.sub(r"\boutput reg ", "output wire", found[1]).replace("STREAM", str(bits))
+    names = [line.split()[-1].rstrip(",") for line in ports.splitlines()]
     wired = ",\n".join(f"        .{name}({name})" for name in names)
-    ports = _PORTS.format(top=bits - 1, keep=bits // 8 - 1)
     return (f"`default_nettype none\n\nmodule {TOP} (\n{ports}\n);\n    dsode #(\n{given}\n    ) engine (\n{wired}"
             "\n    );\nendmodule\n\n`default_nettype wire\n")
 
@@ -99,12 +75,12 @@ def write_rtl(engine: Engine, bits: int, folder: Path) -> list[str]:
     return [f"rtl/{name}" for name in (*RTL, f"{TOP}.sv")]
 
 
-def synthesise(engine: Engine, bits: int, folder: Path, say: Say) -> yosys.Synthesis:
-    """What Yosys makes of the design, flat; its log and netlist lie in `folder`/synthesis."""
-    sources = [folder / name for name in write_rtl(engine, bits, folder)]
+def synthesise(engine: Engine, folder: Path, work: Path, say: Say) -> yosys.Synthesis:
+    """What Yosys makes of the design that write_rtl put into `folder`, flat; log and netlist go to `work`."""
+    sources = [folder / "rtl" / name for name in (*RTL, f"{TOP}.sv")]
     # every DSP is instantiated: where products are to be of LUTs, none may be made of the rest
     in_luts = engine.lut_blocks > 0 or not engine.depthwise_dsp
-    return yosys.synthesize(sources, TOP, {}, folder / "synthesis", frontend="verilog", flatten=True,
+    return yosys.synthesize(sources, TOP, {}, work, frontend="verilog", flatten=True,
                             extra=("-nodsp",) if in_luts else (), say=say)
 
 

@@ -20,13 +20,11 @@ def problems(model: Model, target: Target, options: Options) -> list[Problem]:
         return [Problem(message=f"{target.name} has no programmable logic")]
     if model.format != "pt2":
         return [Problem(message=f"{model.name} is a {model.format} file: the on-chip engine is made from a "
-                                "network "
-                        "with its ODE blocks")]
+                                "network with its ODE blocks")]
     if any(stage.times is not None for stage in model.stages):
         timed = next(stage.name for stage in model.stages if stage.times is not None)
         return [Problem(message=f"stage {timed} takes the time as an input; the on-chip engine runs f(z), and "
-                                "f(z, t) "
-                        "only as biases that change from step to step")]
+                                "f(z, t) only as biases that change from step to step")]
     try:
         folding.fold(outline(model), target.fpga, options)
     except BadInput as e:
@@ -50,7 +48,7 @@ def estimate(model: Model, target: Target, options: Options) -> Estimate:
     engine, cycles = folded.engine, folded.cycles
     counts = resources.figures(engine, folded.placement, "")
     luts = counts[0]
-    told = (f"the schedule of {len(schedule.passes(network, engine))} passes, which the RTL keeps to the cycle")
+    told = f"the schedule of {len(schedule.passes(network, engine))} passes, which the RTL keeps to the cycle"
     figures: list[Measurement | None] = [
         Measurement(quantity="cycles", unit="cycles", kind="estimated", samples=(float(cycles),),
                     low=float(cycles), high=float(cycles), source=told),

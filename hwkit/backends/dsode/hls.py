@@ -100,15 +100,14 @@ def program(network: IntegerNetwork, pe: int) -> list[Pass]:
     depthwise = pointwise = bias = bank = 0
     _, height, width = network.state_shape
     for part in network.core:
-        convs = part.convolutions if isinstance(part, OdeBlock) else (part.convolution,)
-        steps = part.steps if isinstance(part, OdeBlock) else 1
+        convs = part.convolutions
         starts = []
         for conv in convs:
             starts.append((depthwise, pointwise, bias))
             depthwise += conv.inputs // pe
             pointwise += conv.outputs // pe
             bias += conv.pointwise_bias.size // pe
-        for step in range(steps):
+        for step in range(part.steps):
             for k, (conv, (first_depthwise, first_pointwise, first_bias)) in enumerate(
                     zip(convs, starts, strict=True)):
                 if not isinstance(part, OdeBlock):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwkit.backends.dsode import emit as rtl
-from hwkit.backends.dsode import hls, program, schedule
+from hwkit.backends.dsode import hls, schedule
 from hwkit.backends.dsode.engine import Engine
 from hwkit.data import shipped
 from hwkit.errors import BadInput
@@ -45,7 +45,7 @@ MHZ = 1e6
 
 def emit(network: IntegerNetwork, engine: Engine, bits: int, part: str, clock_hz: float, folder: Path, *,
          board_part: str = "") -> list[str]:
-    """Write `folder`/lab, next to the RTL that `write_design` puts into `folder`; returns the files' names.
+    """Write `folder`/lab, next to the design that `write_design` has put into `folder`; returns the files' names.
 
     bits         of a beat of the streams
     part         as the vendor's tools spell it;  board_part: the same for the board, "" where there is none
@@ -57,14 +57,13 @@ def emit(network: IntegerNetwork, engine: Engine, bits: int, part: str, clock_hz
         raise BadInput(f"a clock of {clock_hz:g} Hz: programmable logic runs at 1 to 1000 MHz")
     lab = folder / FOLDER
     digest = f"0x{rtl.design_digest(engine, bits):08x}"
-    rtl.write_design(network, engine, bits, folder)
     names = [f"hls/{name}" for name in hls.emit(network, engine.pe, lab / "hls")]
     names += _hls_script(network, part, clock_hz, lab)
     names += _vivado({
         "PART": part, "BOARD_PART": board_part, "TOP": rtl.TOP, "SOURCES": " ".join((*rtl.RTL, f"{rtl.TOP}.sv")),
         "BITS": str(bits), "MEMORY_BITS": str(max(32, bits)), "CLOCK_MHZ": f"{clock_hz / MHZ:g}",
         "DIGEST": digest}, lab / "vivado")
-    names += _driver(network, engine, bits, clock_hz, lab / "driver")
+    names += _driver(network, engine, bits, clock_hz, folder / rtl.CONFIG, lab / "driver")
     write(lab / "README.md", _filled("README.md", {
         "NAME": network.name, "PART": part, "CLOCK_MHZ": f"{clock_hz / MHZ:g}",
         "DIGEST": digest, "CYCLES": str(schedule.cycles(network, engine)), "CHECKED": str(CHECKED_IMAGES),
@@ -104,10 +103,11 @@ def _hls_script(network: IntegerNetwork, part: str, clock_hz: float, lab: Path) 
     return ["hls/build.tcl", *(f"hls/{name}" for name in hls.vectors(network, states, lab / "hls"))]
 
 
-def _driver(network: IntegerNetwork, engine: Engine, bits: int, clock_hz: float, folder: Path) -> list[str]:
+def _driver(network: IntegerNetwork, engine: Engine, bits: int, clock_hz: float, tables: Path, folder: Path,
+            ) -> list[str]:
     images = _images(network)
     contents = {
-        rtl.CONFIG: np.array(program.configuration(network, engine), rtl.RECORD).tobytes(),
+        rtl.CONFIG: tables.read_bytes(),
         "arrays.npz": _npz({"stem.weights": network.stem.weights, "stem.bias": network.stem.bias,
                             "stem.shift": network.stem.shift, "head.weights": network.head.weights,
                             "head.bias": network.head.bias}),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hwkit.backends.dsode.engine import Engine, Shape
-from hwkit.integer.separable import IntegerNetwork, OdeBlock, Separable
+from hwkit.integer.separable import IntegerNetwork, OdeBlock, Transition
 
 START = 5           # cycles from the start pulse to the first address
 FINISH = 1          # and from the last write to `done`
@@ -66,7 +66,7 @@ def passes(network: IntegerNetwork, engine: Engine) -> list[Pass]:
     found: list[Pass] = []
     shape = number = block = 0
     for part in network.core:
-        convs: tuple[Separable, ...] = part.convolutions if isinstance(part, OdeBlock) else (part.convolution,)
+        convs = part.convolutions
         groups = engine.shapes[shape].groups
         if isinstance(part, OdeBlock):
             block += 1
@@ -111,22 +111,14 @@ def cycles(network: IntegerNetwork, engine: Engine) -> int:
 
 def macs(network: IntegerNetwork, engine: Engine) -> int:
     """Multiply-accumulates of one image inside the core: those of the network, padding not counted."""
-    total = 0
-    shape = 0
+    total = shape = 0
     for part in network.core:
-        at = engine.shapes[shape]
-        if isinstance(part, OdeBlock):
-            pixels = at.height * at.width
-            total += part.steps * sum(pixels * c.inputs * (9 + c.outputs) for c in part.convolutions)
-        else:
-            shape += 1
-            after = engine.shapes[shape]
-            conv = part.convolution
-            total += after.height * after.width * conv.inputs * (9 + conv.outputs)
+        shape += isinstance(part, Transition)
+        pixels = engine.shapes[shape].height * engine.shapes[shape].width
+        total += part.steps * sum(pixels * c.inputs * (9 + c.outputs) for c in part.convolutions)
     return total
 
 
-def busy(network: IntegerNetwork, engine: Engine) -> float:
+def busy(network: IntegerNetwork, engine: Engine, run_cycles: int) -> float:
     """Share of all multiplier lanes that do a product of the network, over all cycles of a run."""
-    lanes = engine.pointwise_lanes + engine.depthwise_lanes
-    return macs(network, engine) / (lanes * cycles(network, engine))
+    return macs(network, engine) / ((engine.pointwise_lanes + engine.depthwise_lanes) * run_cycles)

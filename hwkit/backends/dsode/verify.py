@@ -25,9 +25,9 @@ BATCH = 250
 
 @dataclass(frozen=True)
 class Reference:
-    """What the integers give for some images.
+    """What the integers give for n images, and what crosses the chip's border for the first k of them.
 
-    states   (n, C, H, W) that enter the chip;  results  (n, C', H', W') that leave it;  logits  (n, classes)
+    states   (k, C, H, W) that enter the chip;  results  (k, C', H', W') that leave it;  logits  (n, classes)
     """
 
     states: Ints
@@ -35,22 +35,20 @@ class Reference:
     logits: Ints
 
 
-def reference(network: IntegerNetwork, images: NDArray[np.float32], say: Say) -> Reference:
-    """The integer network over all images."""
-    parts = []
+def reference(network: IntegerNetwork, images: NDArray[np.float32], kept: int, say: Say) -> Reference:
+    """The integer network over all images; states and results of the first `kept`."""
+    states: list[Ints] = []
+    results: list[Ints] = []
+    logits: list[Ints] = []
     for start in range(0, len(images), BATCH):
-        states = network.stem(network.stem.quantized(images[start:start + BATCH]))
-        results = network.on_chip(states)
-        parts.append((states.astype(np.int16), results.astype(np.int16), network.head(results)))
+        given = network.stem(network.stem.quantized(images[start:start + BATCH]))
+        made = network.on_chip(given)
+        logits.append(network.head(made))
+        if start < kept:
+            states.append(given)
+            results.append(made)
         say(f"integer reference: {min(start + BATCH, len(images))} of {len(images)} images")
-    states, results, logits = (np.concatenate(p) for p in zip(*parts, strict=True))
-    return Reference(states.astype(np.int64), results.astype(np.int64), logits.astype(np.int64))
-
-
-def input_ties(network: IntegerNetwork, images: NDArray[np.float32]) -> int:
-    """Image values exactly between two INT8 steps: the one place where rounding could go either way."""
-    scaled = images.astype(np.float64) / network.stem.input_scale
-    return int(np.sum(np.abs(scaled - np.floor(scaled)) == 0.5))
+    return Reference(np.concatenate(states)[:kept], np.concatenate(results)[:kept], np.concatenate(logits))
 
 
 def _said(name: str, differing: int, values: int, images: int, what: str) -> Finding:

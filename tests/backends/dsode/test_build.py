@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +14,9 @@ from hwkit.backends.dsode.engine import Engine
 from hwkit.backends.dsode.options import Options
 from hwkit.integer import separable
 from hwkit.report import Report, read
+from tests.commands import hwkit
 
 NETWORK = "dsodenet@digits"
-HWKIT = [sys.executable, "-m", "hwkit"]
-
-
-def hwkit(*words: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*HWKIT, *words], cwd=cwd, capture_output=True, text=True, timeout=900,
-                          env={**os.environ, **(env or {})})
 
 
 @pytest.fixture(scope="session")

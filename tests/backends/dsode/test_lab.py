@@ -150,12 +150,18 @@ class Board:
         self.silent = False
 
 
+def written(given: Case, folder: Path) -> list[str]:
+    """The design and the lab's folder beside it; the names in the latter."""
+    rtl.write_design(given.network, given.engine, given.bits, folder)
+    return lab.emit(given.network, given.engine, given.bits, PART, 200e6, folder)
+
+
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The module as the board has it: the copy that was emitted, imported by its path."""
     folder = tmp_path_factory.mktemp("driver")
     given = CASES["one stage, narrow rows"]
-    lab.emit(given.network, given.engine, given.bits, PART, 100e6, folder)
+    written(given, folder)
     spec = importlib.util.spec_from_file_location("dsode_driver", folder / "lab" / "driver" / lab.DRIVER)
     assert spec is not None
     assert spec.loader is not None
@@ -165,7 +171,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def emitted(given: Case, folder: Path) -> Path:
-    lab.emit(given.network, given.engine, given.bits, PART, 200e6, folder)
+    written(given, folder)
     return folder / "lab" / "driver"
 
 
@@ -483,20 +489,20 @@ def test_missing_images_are_one_line(pynq: Any, driver: Any, tmp_path: Path) -> 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
     given = CASES["three stages, odd sizes"]
-    names = lab.emit(given.network, given.engine, given.bits, PART, 200e6, tmp_path / "a")
-    assert lab.emit(given.network, given.engine, given.bits, PART, 200e6, tmp_path / "b") == names
-    written = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a" / "lab").rglob("*") if p.is_file()]
-    assert names == sorted(p.as_posix() for p in written)
+    names = written(given, tmp_path / "a")
+    assert written(given, tmp_path / "b") == names
+    files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a" / "lab").rglob("*") if p.is_file()]
+    assert names == sorted(p.as_posix() for p in files)
     assert [n for n in names if (tmp_path / "a" / n).read_bytes() != (tmp_path / "b" / n).read_bytes()] == []
     other = replace(given.network, head=replace(given.network.head, bias=given.network.head.bias + 1))
-    lab.emit(other, given.engine, given.bits, PART, 200e6, tmp_path / "c")
+    written(replace(given, network=other), tmp_path / "c")
     assert [n for n in names if (tmp_path / "a" / n).read_bytes() != (tmp_path / "c" / n).read_bytes()] == [
         "lab/driver/arrays.npz", "lab/driver/check.npz", "lab/driver/design.json"]
 
 
 def test_everything_says_that_it_was_not_run(tmp_path: Path) -> None:
     given = CASES["three stages, odd sizes"]
-    names = lab.emit(given.network, given.engine, given.bits, PART, 200e6, tmp_path)
+    names = written(given, tmp_path)
     for name in names:
         if name.endswith((".md", ".tcl", "design.json")):
             text = (tmp_path / name).read_text()
@@ -510,7 +516,7 @@ def test_registers_are_those_of_the_rtl(tmp_path: Path) -> None:
         assert f"0x{at:02X} {name} " in " ".join(header.split())
     assert header.count("//     0x") == len(lab.REGISTERS)
     given = CASES["three stages, odd sizes"]
-    lab.emit(given.network, given.engine, given.bits, PART, 200e6, tmp_path)
+    written(given, tmp_path)
     readme = (tmp_path / "lab" / "README.md").read_text()
     assert all(f"| 0x{at:02X} | {name} |" in readme for name, (at, _, _) in lab.REGISTERS.items())
     assert f"{schedule.cycles(given.network, given.engine)} cycles" in readme

@@ -178,7 +178,7 @@ def test_cycles_worked_out_by_hand() -> None:
     assert schedule.cycles(network, of) == 118
     # 2 steps, 16 pixels, 8 channels: 8 * 9 + 64 products each; 64 pointwise and 72 depthwise lanes
     assert schedule.macs(network, of) == 2 * 16 * (72 + 64)
-    assert schedule.busy(network, of) == pytest.approx(2 * 16 * 136 / (136 * 118))
+    assert schedule.busy(network, of, schedule.cycles(network, of)) == pytest.approx(2 * 16 * 136 / (136 * 118))
 
 
 def test_a_transition_worked_out_by_hand() -> None:

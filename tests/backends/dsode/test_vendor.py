@@ -11,7 +11,7 @@ import pytest
 from hwkit.artifact import BuildPlan, Built, Finding
 from hwkit.backends import dsode
 from hwkit.backends.dsode import lab, vendor
-from hwkit.backends.dsode.emit import stream_bits
+from hwkit.backends.dsode.emit import stream_bits, write_design
 from hwkit.backends.dsode.engine import engine_for
 from hwkit.backends.dsode.options import Options
 from hwkit.errors import BadInput
@@ -54,6 +54,7 @@ def test_with_them_the_plan_runs_them_unless_told_not_to() -> None:
 def test_their_reports_replace_the_estimates(tmp_path: Path) -> None:
     network = Plan(8, 4, 4).network()
     engine = engine_for(network, 8)
+    write_design(network, engine, stream_bits(engine, 128), tmp_path / "engine")
     lab.emit(network, engine, stream_bits(engine, 128), "xczu7ev-ffvc1156-2-e", 200e6, tmp_path / "engine")
     BuildPlan(commands=vendor.commands()).execute(tmp_path)
     found = vendor.collected(BUILT, tmp_path)
