@@ -42,6 +42,21 @@ class StageFile(Frozen):
     times: tuple[float, ...] | None = None
 
 
+class Variant(Frozen):
+    """The same network in another form or precision, kept in the artifact to be timed beside what is deployed.
+
+    name        what a report calls it, e.g. "f16 unrolled"
+    precision   as the backend's option names it
+    form        "unrolled": one file with all steps of every ODE block; "stepped": a step is a stage that repeats;
+                "loop": one file in which each ODE block is a loop; "" for a network without ODE blocks
+    """
+
+    name: str
+    precision: str
+    form: Literal["", "unrolled", "stepped", "loop"]
+    stages: tuple[StageFile, ...]
+
+
 class Operator(Frozen):
     """One operator of the compiled network, or one pass of an accelerator over it, in order of execution.
 
@@ -96,6 +111,9 @@ class Built(Frozen):
     resources     those five part by part, where the tools tell; the report sets the whole against the target
     memory        where every buffer of an FPGA design lies (hwkit.memory.Placement.rows)
     operator_unit, operator_kind   of the operators' `cost`: ("cycles", "simulated")
+    form          of `stages`, as Variant.form has it
+    variants      other forms of the network, timed beside it on a board
+    board_plan    file that says what the board itself builds (hwkit.gpu.plan); None where it builds nothing
     """
 
     files: tuple[str, ...]
@@ -107,6 +125,9 @@ class Built(Frozen):
     memory: tuple[MemoryRow, ...] = ()
     operator_unit: str = ""
     operator_kind: str = ""
+    form: Literal["", "unrolled", "stepped", "loop"] = ""
+    variants: tuple[Variant, ...] = ()
+    board_plan: str | None = None
     tool_versions: dict[str, str] = {}
     details: dict[str, Any] = {}
 

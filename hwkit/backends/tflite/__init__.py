@@ -9,7 +9,7 @@ One subject a file, in the order data passes through:
     integer                        int8: calibration, one scale for neighbouring stages
     taken                          a .tflite that is deployed as it is
     deployed                       files, golden data, findings and figures, from
-        chain, agreement           run the stages; compare with torch
+        chain                      run the stages (compared with torch by ../_agreement)
         sharing, operators, arena  duplicated weights; delegate, costs; working memory
         slices                     one file an operator
     flat, edit                     the flatbuffer as objects

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from hwkit.artifact import Built, Finding
+from hwkit.backends._agreement import Floats, outputs
 from hwkit.backends.tflite import integer, litert
-from hwkit.backends.tflite.agreement import Floats, outputs
 from hwkit.backends.tflite.chain import Part
 from hwkit.backends.tflite.deployed import Deployed, finish
 from hwkit.backends.tflite.options import Options

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwkit.artifact import Built, Finding, Operator, StageFile
+from hwkit.backends._agreement import Agreement, Floats, outputs
 from hwkit.backends.tflite import flat, sharing, slices
-from hwkit.backends.tflite.agreement import Agreement, Floats, outputs
 from hwkit.backends.tflite.arena import arena
 from hwkit.backends.tflite.chain import Chain, Part, to_float
 from hwkit.backends.tflite.operators import is_constant_cast, operators, partitions

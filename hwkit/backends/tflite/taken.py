@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hwkit.backends._agreement import Floats, outputs
 from hwkit.backends.tflite import flat
-from hwkit.backends.tflite.agreement import Floats, outputs
 from hwkit.backends.tflite.chain import Chain, Part
 from hwkit.backends.tflite.deployed import Deployed
 from hwkit.backends.tflite.options import Options

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hwkit.backends.tflite.agreement import Agreement, outputs
+from hwkit.backends._agreement import Agreement, outputs
 from hwkit.errors import BadModel
 
 EXPECTED = np.array([[3.0, 0.0], [0.0, 4.0]], np.float32)

@@ -1,0 +1,1 @@
+"""NVIDIA GPUs: what their tools read, take and write. Backends, runners and reports share it; it starts no process."""
