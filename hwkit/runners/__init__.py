@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from typing import Protocol, cast
 
-from hwkit.artifact import Artifact, Finding, Problem
+from hwkit.artifact import Artifact, Finding, Operator, Problem
 from hwkit.board import Board
 from hwkit.describe import Frozen
 from hwkit.errors import UnknownName
@@ -40,8 +40,11 @@ class Run(Frozen):
 
     measurements      every quantity that was taken; what was not taken is in `not_measured`
     operator_costs    in the unit of `operator_unit`, one execution each, profiled apart from the timed pass
+    operators         what ran there and is no operator of the artifact; their indices follow on, and
+                      `operator_costs` has them too
     findings          checks made there: same outputs as the build machine, sum of operators against the whole
     not_measured      quantity -> why
+    files             name -> text of what is kept beside the raw samples: profiles, a trace
     """
 
     board: str
@@ -49,9 +52,11 @@ class Run(Frozen):
     operator_costs: tuple[OperatorCost, ...] = ()
     operator_unit: str = ""
     operator_kind: str = ""
+    operators: tuple[Operator, ...] = ()
     findings: tuple[Finding, ...] = ()
     not_measured: dict[str, str] = {}
     tool_versions: dict[str, str] = {}
+    files: dict[str, str] = {}
 
 
 class Runner(Protocol):

@@ -19,6 +19,8 @@ ROUNDING = 1e-4          # of the largest output: what another order of float ad
 REQUANTISED = 2e-2       # of the largest output: what another rounding of dynamically quantised inputs may change
 ADDS_UP = (0.8, 1.25)    # sum of operators over the whole
 DRIFT = 0.10             # change of the median over a timed pass that is worth saying
+LOOSE = 1.5              # times the build machine's own error: what other kernels of a precision may make of it
+SLACK = 1e-3             # of the outputs' RMS, on top of that: the build machine may have hardly any error
 FENCE = 3.0              # outliers lie this many interquartile ranges outside the quartiles (Tukey's far out)
 
 
@@ -50,6 +52,28 @@ def same_outputs(artifact: Artifact, raw: Array) -> Finding | None:
     relative = difference / (float(np.max(np.abs(golden))) or 1.0)
     ok = True if relative <= ROUNDING else None if relative <= REQUANTISED else False
     return Finding(name=name, ok=ok, text=f"{text}, {relative:.1e} of the largest output")
+
+
+def rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def as_accurate(artifact: Artifact, outputs: Array) -> Finding | None:
+    """The board's error against the trained network, beside the build machine's: for kernels that round otherwise.
+
+    `outputs` are float32, for all golden inputs or the first of them.
+    """
+    golden = [_golden(artifact, name) for name in ("expected", "outputs")]
+    name, n = "as accurate as built", len(outputs)
+    if any(g is None or g[:n].shape != outputs.shape for g in golden):
+        return None
+    expected, built = (g[:n] for g in golden if g is not None)
+    whole = rms(expected) or 1.0
+    here, there = rms(outputs - expected) / whole, rms(built - expected) / whole
+    return Finding(name=name, ok=here <= LOOSE * there + SLACK,
+                   text=f"RMS error against the trained network {100 * here:.3g} % of its outputs' RMS on the "
+                        f"board, {100 * there:.3g} % on the build machine; up to {LOOSE:g} times that and "
+                        f"{100 * SLACK:g} % counts as the same")
 
 
 def same_answers(artifact: Artifact, outputs: Array) -> Finding | None:

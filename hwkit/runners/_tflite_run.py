@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -73,22 +73,30 @@ class Passes(Frozen):
     operators: tuple[OneOperator, ...] | None = None
 
 
-class Result(Frozen):
-    """result.json of the payload. `nothing` are labels of marks with no work between them."""
+class Answer(Frozen):
+    """What result.json of any payload tells of where it ran."""
 
     runtime: str
     runtime_version: str
     numpy: str
     python: str
     machine: str
-    nothing: tuple[int, ...] = ()
-    passes: Passes
 
     @property
     def versions(self) -> dict[str, str]:
         """Versions of what ran there, keyed as in a report."""
         return {f"{self.runtime} (board)": self.runtime_version, "numpy (board)": self.numpy,
                 "python (board)": f"{self.python} {self.machine}"}
+
+
+class Result(Answer):
+    """result.json of the TFLite payload. `nothing` are labels of marks with no work between them."""
+
+    nothing: tuple[int, ...] = ()
+    passes: Passes
+
+
+A = TypeVar("A", bound=Answer)
 
 
 def payload() -> Path:
@@ -137,10 +145,15 @@ def write_job(artifact: Artifact, request: Request, passes: Sequence[str], folde
 
 
 def read_result(folder: Path) -> Result:
-    """What the payload wrote. Raises BoardError when it wrote nothing, or nothing sensible."""
+    """What the TFLite payload wrote. Raises BoardError."""
+    return read_answer(folder, Result)
+
+
+def read_answer(folder: Path, model: type[A]) -> A:
+    """What a payload wrote. Raises BoardError when it wrote nothing, or nothing sensible."""
     path = folder / "result.json"
     try:
-        return Result.model_validate_json(path.read_bytes())
+        return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise BoardError("the board ran the payload but wrote no result") from None
     except (ValidationError, OSError) as e:
@@ -169,15 +182,27 @@ def salvaged(folder: Path, died: JobFailed) -> tuple[Result, str]:
     if not (folder / "result.json").is_file():
         raise died
     result = read_result(folder)
-    wanted = json.loads((folder / JOB).read_text())["passes"]
-    reached = result.passes.model_dump(exclude_none=True)
-    if [p for p in wanted if p not in reached] != ["operators"]:
-        raise died
+    require_all_but_operators(folder, result.passes, died)
     return result, died.message
 
 
-def memory_figures(memory: Memory, kind: Kind, conditions: dict[str, Any]) -> list[Measurement]:
-    """runtime_rss and resident_weights; the peak too where the number is this process's own ("measured")."""
+def require_all_but_operators(folder: Path, passes: Frozen, died: JobFailed) -> None:
+    """Raise `died` unless the operators are the one pass of the job in `folder` that was not reached."""
+    wanted = json.loads((folder / JOB).read_text())["passes"]
+    reached = passes.model_dump(exclude_none=True)
+    if [p for p in wanted if p not in reached] != ["operators"]:
+        raise died
+
+
+LOADED = "packed weights and the interpreter's own structures; the model file stays mapped and is not in it"
+
+
+def memory_figures(memory: Memory, kind: Kind, conditions: dict[str, Any],
+                   loaded: str = LOADED) -> list[Measurement]:
+    """runtime_rss and resident_weights; the peak too where the number is this process's own ("measured").
+
+    loaded   what the memory that loading takes holds
+    """
     one_process = "pages of this program counted in /proc/self/smaps"
     figures = [
         Measurement(quantity="runtime_rss", unit="bytes", kind=kind, samples=(memory.before.rss,),
@@ -185,8 +210,7 @@ def memory_figures(memory: Memory, kind: Kind, conditions: dict[str, Any]) -> li
                     conditions=conditions),
         Measurement(quantity="resident_weights", unit="bytes", kind=kind,
                     samples=(max(0, memory.loaded.anonymous - memory.before.anonymous),),
-                    source=f"anonymous memory gained by loading: packed weights and the interpreter's own "
-                           f"structures; the model file stays mapped and is not in it; {one_process}",
+                    source=f"anonymous memory gained by loading: {loaded}; {one_process}",
                     conditions=conditions),
     ]
     if kind == "measured" and memory.peak_rss is not None:
