@@ -5,6 +5,8 @@ PYTHON ?= python3.11
 VENV := $(HERE)/.venv
 BIN := $(VENV)/bin
 APT := qemu-user gcc g++ libc6-dev
+# Tests of one file stay together: they share what they make. A worker takes up to 2 GB.
+WORKERS ?= $(shell nproc | awk '{print ($$1 < 4) ? $$1 : 4}')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: setup setup-dev demo test bench lint clean
@@ -38,7 +40,7 @@ demo: setup
 test: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4
 	@$(BIN)/hwkit toolchain install finn
-	@cd $(HERE) && $(BIN)/ruff check . && $(BIN)/mypy && OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	@cd $(HERE) && $(BIN)/ruff check . && $(BIN)/mypy && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 bench: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4

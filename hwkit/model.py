@@ -7,7 +7,7 @@ from typing import Literal
 
 from hwkit.describe import Frozen
 
-Format = Literal["pt2", "tflite", "qonnx"]
+Format = Literal["pt2", "onnx", "tflite", "qonnx"]
 
 
 class Layer(Frozen):
@@ -51,8 +51,11 @@ class Stage(Frozen):
 class Model(Frozen):
     """What every source (zoo name, .pt2, factory, .onnx, Keras, .tflite) is brought to.
 
-    input_shape      one sample without batch, as the file takes it: (C, H, W) for .pt2 and
+    input_shape      one sample without batch, as the file takes it: (C, H, W) for .pt2, ONNX and
                      QONNX, (H, W, C) for .tflite images
+    onnx             the user's own ONNX file with fixed shapes and all its data, where the model came from one
+    opset            of that file
+    not_torch        why such a file could not be rebuilt in torch; it is then `path` itself, format "onnx"
     stages           the same network cut at its ODE blocks, empty when it has none
     dataset          name of a data set with real inputs and labels for it, if known
     data             the user's own inputs, an .npz (see hwkit.samples); goes before `dataset`
@@ -65,6 +68,9 @@ class Model(Frozen):
     path: Path
     format: Format
     input_shape: tuple[int, ...]
+    onnx: Path | None = None
+    opset: int | None = None
+    not_torch: str = ""
     stages: tuple[Stage, ...] = ()
     dataset: str | None = None
     data: Path | None = None
@@ -73,14 +79,19 @@ class Model(Frozen):
     parameter_bytes: int | None = None
     history: tuple[str, ...] = ()
 
+    @property
+    def format_and_why(self) -> str:
+        """For a backend that does not take the format: its name, and why the model has no other."""
+        return f"{self.format}: {self.not_torch}" if self.not_torch else self.format
+
     def files(self) -> list[Path]:
         """Every file it consists of."""
         found = [self.path, *(stage.path for stage in self.stages)]
-        return found + [path for path in (self.data, self.quantized) if path is not None]
+        return found + [path for path in (self.onnx, self.data, self.quantized) if path is not None]
 
     def placed(self, root: Path) -> Model:
         """With its relative paths below `root`."""
         stages = tuple(stage.model_copy(update={"path": root / stage.path}) for stage in self.stages)
-        others = {key: root / path for key in ("path", "data", "quantized")
+        others = {key: root / path for key in ("path", "onnx", "data", "quantized")
                   if (path := getattr(self, key)) is not None}
         return self.model_copy(update={**others, "stages": stages})

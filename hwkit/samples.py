@@ -33,6 +33,7 @@ class Samples:
     labels        (n,) int64, the class of each image; None where unknown
     source        what they are, for the report
     random        made up: no range and no accuracy may be derived from them
+    classes       (n,) int64, the class of each calibration image; None where unknown
     """
 
     calibration: NDArray[np.float32]
@@ -40,13 +41,14 @@ class Samples:
     labels: NDArray[np.int64] | None
     source: str
     random: bool = False
+    classes: NDArray[np.int64] | None = None
 
     def first(self, images: int | None) -> Samples:
         """With at most that many test images."""
         if images is None or images >= len(self.images):
             return self
         labels = None if self.labels is None else self.labels[:images]
-        return Samples(self.calibration, self.images[:images], labels, self.source, self.random)
+        return Samples(self.calibration, self.images[:images], labels, self.source, self.random, self.classes)
 
 
 def samples(shape: tuple[int, ...], calibration: int, dataset: str | None = None, data: Path | None = None,
@@ -74,20 +76,22 @@ def _from_dataset(name: str, shape: tuple[int, ...], calibration: int) -> Sample
                        "hwkit list datasets")
     test = datasets.load(name, "test")
     if info.train:
-        picked = _pick(datasets.load(name, "train").images, calibration)
+        train = datasets.load(name, "train")
+        chosen = _chosen(len(train), calibration)
+        picked, classes = train.images[chosen], train.labels[chosen]
         source = f"data set {name}: {len(picked)} train images to calibrate, {len(test)} test images"
     else:
-        picked = _pick(test.images, calibration)
+        chosen = _chosen(len(test), calibration)
+        picked, classes = test.images[chosen], test.labels[chosen]
         source = f"data set {name}: {len(test)} test images, which also calibrate since it has no train split"
-    return Samples(picked, test.images, test.labels, source)
+    return Samples(picked, test.images, test.labels, source, classes=classes)
 
 
-def _pick(images: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """A fixed random subset: the same for every network and every run."""
+def _chosen(n: int, count: int) -> NDArray[np.intp]:
+    """Positions of a fixed random subset of n images: the same for every network and every run."""
     import numpy as np
 
-    chosen = np.random.RandomState(SEED).permutation(len(images))[:count]
-    return images[np.sort(chosen)]
+    return np.sort(np.random.RandomState(SEED).permutation(n)[:count])
 
 
 def _made_up(shape: tuple[int, ...], calibration: int) -> Samples:
@@ -107,7 +111,7 @@ def _from_npz(path: Path, shape: tuple[int, ...], calibration: int) -> Samples:
         raise BadInput(f"{path} {wrong}; it holds {', '.join(sorted(arrays)) or 'nothing'}", NEEDED)
     calibrating, images = (_checked(path, key, arrays[key], shape) for key in KEYS[:2])
     labels = _labels(path, arrays["labels"], len(images)) if "labels" in arrays else None
-    picked = _pick(calibrating, calibration)
+    picked = calibrating[_chosen(len(calibrating), calibration)]
     whole = arrays["images"].dtype
     note = "" if whole.kind == "f" else f"; given as {whole}, used as they are: scale them as in training"
     return Samples(picked, images, labels,

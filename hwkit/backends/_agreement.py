@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwkit.artifact import Finding
-from hwkit.errors import BadModel
+from hwkit.errors import BadInput, BadModel
 from hwkit.jobs import Say
 from hwkit.measurement import Measurement
 
@@ -33,16 +34,40 @@ SOURCES = {
 }
 
 
-def outputs(network: Callable[[Floats], Floats], inputs: Floats, what: str, say: Say) -> Floats:
-    """(n, *output) of a network that takes one input (1, *shape) at a time."""
+def outputs(network: Callable[[Floats], Floats], inputs: Floats, what: str, say: Say, batch: int = 1) -> Floats:
+    """(n, *output) of a network that takes `batch` inputs (batch, *shape) at a time."""
     found = []
     told = time.monotonic()
-    for number, one in enumerate(inputs):
-        found.append(network(one[None])[0])
+    for number, group in enumerate(groups(inputs, batch), 1):
+        found.append(network(group))
         if time.monotonic() - told > SAY_EVERY_S:
             told = time.monotonic()
-            say(f"{what}: {number + 1} of {len(inputs)} inputs")
-    return np.stack(found)
+            say(f"{what}: {min(number * batch, len(inputs))} of {len(inputs)} inputs")
+    return np.concatenate(found)[:len(inputs)]
+
+
+def groups(inputs: Floats, batch: int) -> Iterator[Floats]:
+    """The inputs, `batch` at a time; the last group is filled up with its own last one."""
+    for start in range(0, len(inputs), batch):
+        group = inputs[start:start + batch]
+        yield np.concatenate([group, np.repeat(group[-1:], batch - len(group), axis=0)])
+
+
+def check_labels(expected: Floats, labels: NDArray[np.int64] | None) -> None:
+    """Raise BadInput for a label that no output of the network stands for."""
+    classes = expected.shape[-1]
+    if labels is not None and labels.max(initial=0) >= classes:
+        raise BadInput(f"'labels' goes up to {labels.max()}, the network has {classes} outputs",
+                       "labels count from 0: give the inputs this network was trained for")
+
+
+def write_golden(folder: Path, arrays: Mapping[str, NDArray[Any] | None], count: int) -> list[str]:
+    """The first `count` of each array as golden/<name>.npy below `folder`; names of the files, relative to it."""
+    (folder / "golden").mkdir(exist_ok=True)
+    kept = {f"golden/{name}.npy": array[:count] for name, array in arrays.items() if array is not None}
+    for file, array in kept.items():
+        np.save(folder / file, np.ascontiguousarray(array), allow_pickle=False)
+    return list(kept)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """A .onnx file: read, rebuilt as a torch module, and compared with onnxruntime on random inputs.
 
-Float networks with one input and one output. A quantised one is refused: hwkit chooses integers itself, from
-real inputs. External data are read from the model's own folder only.
+Networks with one float32 input and one output. One that cannot be rebuilt (an operator without a form in torch
+here, a quantised network) stays an ONNX file, for the backends that take those, if onnxruntime runs it. External
+data are read from the model's own folder only.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import onnx
 import onnx.inliner
 import onnxruntime
 import torch
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
 
 from hwkit.errors import BadModel
 from hwkit.jobs import Say
@@ -27,6 +29,7 @@ from hwkit.sources._onnx.interface import single_input
 from hwkit.sources._onnx.network import DOMAINS, OnnxNetwork, build
 
 __all__ = ["opened", "prepare"]
+GIVEN = "given.onnx"
 OLDEST_OPSET = 7
 TRIALS = 3
 # Largest difference from onnxruntime, relative to the largest output: float32 rounding through a deep network
@@ -39,13 +42,63 @@ def opened(opening: Opening, folder: Path, say: Say) -> Model:
     assert path is not None
     model, opset = load(path, what)
     shape = chosen_shape(opening, declared_shape(model.graph, what, opening.input_shape))
+    history = (f"read from {path.name} (ONNX opset {opset})",)
     say("reading the graph")
-    network = build(model.graph, opset, torch.zeros(1, *shape), what).eval()
-    check_tensors(((network.original[name], tensor) for name, tensor in network.state_dict().items()), what)
-    say("comparing with onnxruntime")
-    compare(network, path, shape, what)
-    return write_network(network, shape, folder, name=path.stem, what=what, dataset=opening.dataset,
-                         history=(f"read from {path.name} (ONNX opset {opset})",), say=say)
+    try:
+        network = build(model.graph, opset, torch.zeros(1, *shape), what).eval()
+        check_tensors(((network.original[name], tensor) for name, tensor in network.state_dict().items()), what)
+        say("comparing with onnxruntime")
+        compare(network, path, shape, what)
+        found = write_network(network, shape, folder, name=path.stem, what=what, dataset=opening.dataset,
+                              history=history, say=say)
+    except BadModel as e:
+        if not _runs(path, model.graph, shape):
+            raise
+        weights = [t for t in model.graph.initializer if t.data_type != onnx.TensorProto.INT64]
+        found = Model(name=path.stem, path=Path(GIVEN), format="onnx", input_shape=shape, dataset=opening.dataset,
+                      not_torch=e.message, parameters=sum(math.prod(t.dims) for t in weights),
+                      parameter_bytes=sum(numpy_helper.to_array(t).nbytes for t in weights), history=history)
+    (folder / GIVEN).write_bytes(_fixed(model, shape).SerializeToString(deterministic=True))
+    return found.model_copy(update={"onnx": Path(GIVEN), "opset": opset})
+
+
+def _fixed(model: ModelProto, shape: tuple[int, ...]) -> ModelProto:
+    """The same graph for one sample of that shape; the shapes of everything else follow from it."""
+    fixed = ModelProto()
+    fixed.CopyFrom(model)
+    held = next(i for i in fixed.graph.input if i.name == _input(model.graph))
+    for dimension, size in zip(held.type.tensor_type.shape.dim, (1, *shape), strict=True):
+        dimension.Clear()
+        dimension.dim_value = size
+    del fixed.graph.value_info[:]
+    fixed.graph.output[0].type.tensor_type.ClearField("shape")
+    return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
+
+
+def _input(graph: onnx.GraphProto) -> str:
+    constants = {t.name for t in graph.initializer}
+    return next(str(i.name) for i in graph.input if i.name not in constants)
+
+
+def _runs(path: Path, graph: onnx.GraphProto, shape: tuple[int, ...]) -> bool:
+    """Whether onnxruntime executes it and gives finite float32 values of one sample that depend on the input."""
+    noise = np.random.default_rng(0).standard_normal((2, 1, *shape)).astype(np.float32)
+    try:
+        session = onnxruntime.InferenceSession(str(path), _quiet(), providers=["CPUExecutionProvider"])
+        found = [session.run(None, {_input(graph): one})[0] for one in noise]
+    except Exception:   # onnxruntime's exceptions have no common base but this
+        return False
+    usable = all(f.dtype == np.float32 and f.shape[:1] == (1,) and np.isfinite(f).all() for f in found)
+    return usable and found[0].shape == found[1].shape and not np.array_equal(*found)
+
+
+def _quiet() -> onnxruntime.SessionOptions:
+    """As the graph stands, one thread, no words."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return options
 
 
 def load(path: Path, what: str) -> tuple[ModelProto, int]:
@@ -91,12 +144,8 @@ def declared_shape(graph: onnx.GraphProto, what: str, said: tuple[int, ...] | No
 
 def compare(network: OnnxNetwork, path: Path, shape: tuple[int, ...], what: str) -> None:
     """Raises BadModel when the torch module and onnxruntime disagree on random inputs."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
     with reading(f"{what} (by onnxruntime)"):
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), _quiet(), providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     for _ in range(TRIALS):
         x = random.standard_normal((1, *shape)).astype(np.float32)

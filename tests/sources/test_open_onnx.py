@@ -138,6 +138,11 @@ quantise = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="qua
             helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])]
 NAN = WEIGHT.copy()
 NAN[1, 2] = np.nan
+AS_GIVEN = {
+    "branch": (branch(), "node choose: the operator If is not supported"),
+    "quantised": (make(quantise, {"s": F32(0.1), "z": np.uint8(3)}, out=(1, 4)),
+                  "is quantised already (node quantise, QuantizeLinear)"),
+}
 BAD = {
     "nan": (make([helper.make_node("MatMul", ["x", "layer.w"], ["y"])], {"layer.w": NAN}),
             "layer.w has 1 NaN among its 12 values"),
@@ -146,9 +151,6 @@ BAD = {
                  "node find: the operator NonZero is not supported"),
     "custom": (make([helper.make_node("Fancy", ["x"], ["y"], domain="custom", name="mine")], {}, out=(1, 4)),
                "node mine: the operator custom.Fancy is not supported"),
-    "branch": (branch(), "node choose: the operator If is not supported"),
-    "quantised": (make(quantise, {"s": F32(0.1), "z": np.uint8(3)}, out=(1, 4)),
-                  "is quantised already (node quantise, QuantizeLinear)"),
     "two inputs": (make([helper.make_node("Add", ["x", "x2"], ["y"])], {}, out=(1, 4), inputs=2), "has 2 inputs"),
     "two outputs": (make([helper.make_node("Split", ["x"], ["y", "y2"], num_outputs=2, axis=1)], {}, out=(1, 2),
                          outputs=2), "has 1 inputs and 2 outputs"),
@@ -173,9 +175,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(folder: Path) -> Outcomes:
-    for name, made in {**GOOD, **{name: made for name, (made, _) in BAD.items()}}.items():
+    for name, made in {**GOOD, **{name: made for name, (made, _) in {**AS_GIVEN, **BAD}.items()}}.items():
         onnx.save(made, folder / f"{name}.onnx")
-    cases: dict[str, Any] = {name: str(folder / f"{name}.onnx") for name in [*GOOD, *BAD]}
+    cases: dict[str, Any] = {name: str(folder / f"{name}.onnx") for name in [*GOOD, *AS_GIVEN, *BAD]}
     cases["open size"] = (cases["open size"], {"input_shape": (3, 4, 5)})
     cases["other shape"] = (cases["no shape"], {"input_shape": (2, 4, 5)})
     with warnings.catch_warnings():
@@ -257,6 +259,25 @@ def test_gelu_is_one_operator(name: str, outcomes: Outcomes) -> None:
     program = torch.export.load(model(outcomes[name]).path)
     found = [n.target._opname for n in program.graph.nodes if n.op == "call_function"]
     assert found == (["div", "erf", "add", "mul", "mul"] if "another" in name else ["gelu"])
+
+
+@pytest.mark.parametrize("name", list(AS_GIVEN))
+def test_what_has_no_form_in_torch_stays_an_onnx_file(name: str, outcomes: Outcomes) -> None:
+    kept = model(outcomes[name])
+    assert (kept.format, kept.path) == ("onnx", kept.onnx)
+    assert AS_GIVEN[name][1] in kept.not_torch
+
+
+def test_the_given_file_is_kept_with_fixed_shapes(outcomes: Outcomes, folder: Path) -> None:
+    """And computes what the user's does."""
+    path = model(outcomes["open batch"]).onnx
+    assert path is not None
+    kept = onnx.load(path)
+    assert [d.dim_value for d in kept.graph.input[0].type.tensor_type.shape.dim] == [1, 4]
+    x = RANDOM.standard_normal((1, 4)).astype(F32)
+    ours, theirs = (onnxruntime.InferenceSession(str(path)).run(None, {"x": x})[0]
+                    for path in (path, folder / "open batch.onnx"))
+    assert np.array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", list(BAD))

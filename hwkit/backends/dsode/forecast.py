@@ -19,8 +19,8 @@ def problems(model: Model, target: Target, options: Options) -> list[Problem]:
     if target.fpga is None:
         return [Problem(message=f"{target.name} has no programmable logic")]
     if model.format != "pt2":
-        return [Problem(message=f"{model.name} is a {model.format} file: the on-chip engine is made from a "
-                                "network with its ODE blocks")]
+        return [Problem(message=f"the on-chip engine is made from a network with its ODE blocks, not from "
+                                f"{model.format_and_why}")]
     if any(stage.times is not None for stage in model.stages):
         timed = next(stage.name for stage in model.stages if stage.times is not None)
         return [Problem(message=f"stage {timed} takes the time as an input; the on-chip engine runs f(z), and "

@@ -40,8 +40,9 @@ MEMORY_BYTES = 24 * 2**30     # address space, of which FINN's libraries take se
 ESTIMATED = ("LUT", "DSP", "BRAM_18K", "URAM")
 
 
-def options(given: Mapping[str, str]) -> Options:
+def options(given: Mapping[str, str], target: Target) -> Options:
     """Frozen options from key=value pairs; see finn.options. Raises BadInput."""
+    del target
     return parse(given)
 
 
@@ -55,7 +56,7 @@ def check(model: Model, target: Target, options: Options) -> list[Problem]:
     if model.format == "qonnx":
         return [*refusals(model.path), *missing]
     if model.format != "pt2":
-        return [Problem(message=f"FINN takes a network or a QONNX file; {model.name} is a {model.format} file")]
+        return [Problem(message=f"FINN takes a network or a QONNX file; {model.name} is {model.format_and_why}")]
     if model.dataset is None and model.data is None:
         return [Problem(message=f"{model.name} is not quantised, and without real images no range can be chosen "
                                 f"({GIVE_DATA})")]

@@ -10,7 +10,7 @@ One subject a file, in the order data passes through:
     taken                          a .tflite that is deployed as it is
     deployed                       files, golden data, findings and figures, from
         chain                      run the stages (compared with torch by ../_agreement)
-        sharing, operators, arena  duplicated weights; delegate, costs; working memory
+        sharing, operators, lifetimes  duplicated weights; delegate, costs; working memory
         slices                     one file an operator
     flat, edit                     the flatbuffer as objects
 """
@@ -33,8 +33,9 @@ SPEC, RESULT = "spec.json", "result.json"
 TIMEOUT_S = 3600.0
 
 
-def options(given: Mapping[str, str]) -> Options:
+def options(given: Mapping[str, str], target: Target) -> Options:
     """Frozen options from key=value pairs; see tflite.options. Raises BadInput."""
+    del target
     return parse(given)
 
 

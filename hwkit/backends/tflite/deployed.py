@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwkit.artifact import Built, Finding, Operator, StageFile
-from hwkit.backends._agreement import Agreement, Floats, outputs
+from hwkit.backends._agreement import Agreement, Floats, check_labels, outputs, write_golden
+from hwkit.backends._arena import arena
 from hwkit.backends.tflite import flat, sharing, slices
-from hwkit.backends.tflite.arena import arena
 from hwkit.backends.tflite.chain import Chain, Part, to_float
+from hwkit.backends.tflite.lifetimes import blocks
 from hwkit.backends.tflite.operators import is_constant_cast, operators, partitions
 from hwkit.backends.tflite.options import Options
-from hwkit.errors import BadInput
 from hwkit.files import write
 from hwkit.jobs import Say
 from hwkit.measurement import Measurement
@@ -63,7 +63,7 @@ def finish(deployed: Deployed, options: Options, folder: Path, say: Say) -> Buil
     findings += _graph_findings(models, chain, listed)
     raw = outputs(lambda one: chain.raw(chain.quantized(one)), deployed.inputs, "the deployed network", say)
     real = to_float(raw, chain.last)
-    _check_labels(deployed)
+    check_labels(deployed.expected, deployed.labels)
     agreement = Agreement(deployed.expected, real, deployed.labels, deployed.reference)
     findings.append(agreement.finding(deployed.exact))
     findings.append(Finding(name="inputs", ok=None, text=deployed.source))
@@ -72,14 +72,6 @@ def finish(deployed: Deployed, options: Options, folder: Path, say: Say) -> Buil
     figures = _sizes(deployed, models) + agreement.figures({"host": "build machine", "inputs": deployed.source})
     return Built(files=tuple(files), stages=tuple(stages), operators=tuple(listed), findings=tuple(findings),
                  figures=tuple(figures), details=_details(deployed, models, chain))
-
-
-def _check_labels(deployed: Deployed) -> None:
-    """Raise BadInput for a label that no output of the network stands for."""
-    classes = deployed.expected.shape[-1]
-    if deployed.labels is not None and deployed.labels.max(initial=0) >= classes:
-        raise BadInput(f"'labels' goes up to {deployed.labels.max()}, the network has {classes} outputs",
-                       "labels count from 0: give the inputs this network was trained for")
 
 
 def _write_stages(deployed: Deployed, folder: Path) -> list[StageFile]:
@@ -127,17 +119,10 @@ def _graph_findings(models: Sequence[Any], chain: Chain, listed: Sequence[Operat
 
 def _write_golden(deployed: Deployed, chain: Chain, raw: NDArray[Any], real: Floats, count: int, folder: Path,
                   ) -> list[str]:
-    arrays: dict[str, NDArray[Any]] = {
-        "inputs": deployed.inputs[:count].astype(np.float32),
-        "raw_inputs": np.concatenate([chain.quantized(one[None]) for one in deployed.inputs[:count]]),
-        "expected": deployed.expected[:count], "outputs": real[:count], "raw_outputs": raw[:count],
-    }
-    if deployed.labels is not None:
-        arrays["labels"] = deployed.labels[:count]
-    (folder / "golden").mkdir(exist_ok=True)
-    for name, array in arrays.items():
-        np.save(folder / "golden" / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
-    return [f"golden/{name}.npy" for name in arrays]
+    given = np.concatenate([chain.quantized(one[None]) for one in deployed.inputs[:count]])
+    return write_golden(folder, {"inputs": deployed.inputs.astype(np.float32), "raw_inputs": given,
+                                 "expected": deployed.expected, "outputs": real, "raw_outputs": raw,
+                                 "labels": deployed.labels}, count)
 
 
 def _sizes(deployed: Deployed, models: Sequence[Any]) -> list[Measurement]:
@@ -148,7 +133,7 @@ def _sizes(deployed: Deployed, models: Sequence[Any]) -> list[Measurement]:
                     source=f"size of the {len(deployed.parts)} files to be stored on the device"),
         Measurement(quantity="weights", unit="bytes", kind="measured", samples=(float(weights),),
                     source="constant tensors inside those files, counted"),
-        arena(models),
+        arena([blocks(model) for model in models]),
     ]
 
 

@@ -24,7 +24,8 @@ def problems(model: Model, target: Target, options: Options) -> list[Problem]:
     """Everything that stands in the way, most basic first."""
     found = []
     if model.format not in FORMATS:
-        found.append(Problem(message=f"the tflite backend takes {' or '.join(FORMATS)}, not {model.format}"))
+        found.append(Problem(message=f"the tflite backend takes {' or '.join(FORMATS)}, "
+                                     f"not {model.format_and_why}"))
     if "tflite" not in target.backends:
         found.append(Problem(message=f"target {target.name} has backends {', '.join(target.backends)}, "
                                      "not tflite"))

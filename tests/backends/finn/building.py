@@ -23,13 +23,14 @@ def exported(make: type[nn.Module], folder: Path, shape: tuple[int, ...], **how:
 def build(model: Model, target: Target, folder: Path, given: Mapping[str, str]) -> Path:
     """Execute the plan in a new folder; the folder."""
     folder.mkdir(parents=True)
-    finn.plan(model, target, finn.options(given)).execute(folder, lambda text: None)
+    finn.plan(model, target, finn.options(given, target)).execute(folder, lambda text: None)
     return folder
 
 
 def driver(model: Model, target: Target, given: Mapping[str, str]) -> Command:
     """The plan's own command that runs FINN."""
-    (command,) = [c for c in finn.plan(model, target, finn.options(given)).commands if "finn_driver" in c.argv]
+    plan = finn.plan(model, target, finn.options(given, target))
+    (command,) = [c for c in plan.commands if "finn_driver" in c.argv]
     return command
 
 

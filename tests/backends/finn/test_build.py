@@ -126,7 +126,7 @@ def test_a_network_that_rounds_down_is_exact_and_in_integers(fpga: Target, tmp_p
     module = dyadic(one_convolution(channels=4))
     export_qonnx(module, module.input_shape, tmp_path / "raw.onnx")
     model = open_source(resolve(str(tmp_path / "raw.onnx")), tmp_path / "model")
-    assert finn.check(model, fpga, finn.options({})) == []
+    assert finn.check(model, fpga, finn.options({}, fpga)) == []
     made = finn.collect(build(model, fpga, tmp_path / "build", {"fps": "100", "golden": "4"}))
     assert figures(made)["max_error"] == 0
     assert "round down, which FINN's thresholds do exactly" in next(

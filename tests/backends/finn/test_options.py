@@ -7,11 +7,12 @@ import pytest
 from hwkit.backends import backend, names
 from hwkit.backends.finn.options import Options, parse
 from hwkit.errors import BadInput
+from hwkit.target import target
 
 
 def test_the_backend_is_found_by_its_name() -> None:
     assert "finn" in names()
-    assert backend("finn").options({}) == Options()
+    assert backend("finn").options({}, target("zcu104")) == Options()
 
 
 @pytest.mark.parametrize(("given", "expected"), [

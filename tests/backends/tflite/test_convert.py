@@ -148,7 +148,8 @@ def test_unrolled_int8_is_smaller_than_its_float_parameters(builds: Builds, ode_
 def test_the_plan_runs_in_a_child_process_and_gives_the_same_bytes(
         builds: Builds, ode_model: Model, tmp_path: Path) -> None:
     tool = backends.backend("tflite")
-    plan = tool.plan(ode_model, target("rpi4"), tool.options({"precision": "int8", "ode": "stepped"}))
+    pi = target("rpi4")
+    plan = tool.plan(ode_model, pi, tool.options({"precision": "int8", "ode": "stepped"}, pi))
     assert json.loads(plan.files["spec.json"])["dot_products"] is False
     said: list[str] = []
     plan.execute(tmp_path, said.append)
@@ -162,6 +163,6 @@ def test_the_plan_runs_in_a_child_process_and_gives_the_same_bytes(
 
 
 def test_the_parent_imports_no_framework() -> None:
-    code = ("import sys; from hwkit import backends; b = backends.backend('tflite'); b.options({}); "
+    code = ("import sys; from hwkit import backends; b = backends.backend('tflite'); b.options({}, None); "
             "assert not {'torch', 'litert_torch', 'ai_edge_litert', 'numpy'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -13,19 +13,20 @@ from hwkit.target import Target, target
 from tests.backends.tflite.conftest import Builds
 
 TOOL = backends.backend("tflite")
+PI = target("rpi4")
 NET = Model(name="net", path=Path("net.pt2"), format="pt2", input_shape=(1, 28, 28), dataset="fashion-mnist",
             parameters=17_000, parameter_bytes=68_000)
 
 
 def said(model: Model, chosen: Target, **options: str) -> str:
-    return " | ".join(p.message for p in TOOL.check(model, chosen, TOOL.options(options)) if p.fatal)
+    return " | ".join(p.message for p in TOOL.check(model, chosen, TOOL.options(options, chosen)) if p.fatal)
 
 
 def test_options_are_typed_and_have_defaults() -> None:
-    options = TOOL.options({"precision": "f32", "images": "100"})
+    options = TOOL.options({"precision": "f32", "images": "100"}, PI)
     assert (options.precision, options.ode, options.golden, options.images) == ("f32", "auto", 32, 100)
-    assert TOOL.options({"images": "all"}).images is None
-    assert TOOL.options({}).precision == "int8"
+    assert TOOL.options({"images": "all"}, PI).images is None
+    assert TOOL.options({}, PI).precision == "int8"
 
 
 @pytest.mark.parametrize(("given", "words"), [
@@ -33,7 +34,7 @@ def test_options_are_typed_and_have_defaults() -> None:
     ({"golden": "0"}, "golden=0"), ({"calibration": "many"}, "calibration=many")])
 def test_a_wrong_option_is_named(given: dict[str, str], words: str) -> None:
     with pytest.raises(BadInput, match=words) as caught:
-        TOOL.options(given)
+        TOOL.options(given, PI)
     assert caught.value.hint
 
 
@@ -65,7 +66,7 @@ def test_ode_options_and_times_must_fit() -> None:
 @pytest.mark.parametrize(("precision", "ode"), [("f32", "unrolled"), ("f16", "unrolled"), ("dynamic", "unrolled"),
                                                 ("int8", "unrolled"), ("int8", "stepped"), ("f32", "stepped")])
 def test_flash_is_inside_its_estimate(precision: str, ode: str, builds: Builds, ode_model: Model) -> None:
-    options = TOOL.options({"precision": precision, "ode": ode})
+    options = TOOL.options({"precision": precision, "ode": ode}, PI)
     estimate = TOOL.estimate(ode_model, target("rpi4"), options)
     (flash,) = [m for m in estimate.figures if m.quantity == "flash"]
     built, _ = builds(ode_model, precision=precision, ode=ode)
@@ -74,13 +75,13 @@ def test_flash_is_inside_its_estimate(precision: str, ode: str, builds: Builds, 
 
 
 def test_what_is_not_estimated_is_said() -> None:
-    estimate = TOOL.estimate(NET.model_copy(update={"parameter_bytes": None}), target("rpi4"), TOOL.options({}))
+    estimate = TOOL.estimate(NET.model_copy(update={"parameter_bytes": None}), PI, TOOL.options({}, PI))
     assert estimate.figures == ()
     assert {why.split(":")[0] for why in estimate.refused} == {"flash", "latency", "arena"}
 
 
 def test_dot_products_of_the_target_are_in_the_plan() -> None:
-    plans = [TOOL.plan(NET, target(name), TOOL.options({})).files["spec.json"] for name in ("rpi4", "rpi5")]
+    plans = [TOOL.plan(NET, target(name), TOOL.options({}, PI)).files["spec.json"] for name in ("rpi4", "rpi5")]
     assert ['"dot_products": true' in text for text in plans] == [False, True]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from hwkit.backends._arena import Block, arena, planned_bytes
 from hwkit.backends.tflite import flat
-from hwkit.backends.tflite.arena import Block, arena, blocks, planned_bytes
+from hwkit.backends.tflite.lifetimes import blocks
 from hwkit.model import Model
 from tests.backends.tflite.conftest import Builds
 
@@ -44,7 +45,7 @@ def test_plan_is_near_the_runtimes_own(builds: Builds, ode_model: Model) -> None
 def test_stages_keep_their_own(builds: Builds, ode_model: Model) -> None:
     built, folder = builds(ode_model, precision="int8", ode="stepped")
     models = [flat.read((folder / s.file).read_bytes()) for s in built.stages]
-    found = arena(models)
+    found = arena([blocks(m) for m in models])
     assert found.value == sum(planned_bytes(blocks(m)) for m in models)
     assert found.kind == "estimated"
     assert (found.low or 0) <= found.value <= (found.high or 0)

@@ -1,13 +1,10 @@
-"""Working memory of a .tflite, from how long each tensor lives."""
+"""Working memory of a network, from how long each of its values lives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from hwkit.backends.tflite import flat
-from hwkit.backends.tflite.operators import is_constant_cast
 from hwkit.measurement import Measurement
 
 ALIGNMENT_BYTES = 64   # tflite::kDefaultTensorAlignment, and XNN_ALLOCATION_ALIGNMENT on ARM
@@ -21,29 +18,13 @@ class Block:
     first: int
     last: int
 
+    @classmethod
+    def of(cls, size_bytes: int, first: int, last: int) -> Block:
+        """With its size rounded up to the alignment."""
+        return cls(-(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES, first, last)
+
     def meets(self, other: Block) -> bool:
         return self.first <= other.last and other.first <= self.last
-
-
-def blocks(model: Any) -> list[Block]:
-    """All variable tensors. Network inputs live from before the first operator, outputs past the last."""
-    graph = model.subgraphs[0]
-    first: dict[int, int] = {int(i): -1 for i in graph.inputs}
-    last: dict[int, int] = {int(i): len(graph.operators) for i in (*graph.inputs, *graph.outputs)}
-    for position, operator in enumerate(graph.operators):
-        if is_constant_cast(model, operator):
-            continue   # done once at preparation and packed with the weights
-        for i in flat.inputs(operator):
-            last[i] = max(last.get(i, position), position)
-        for i in flat.outputs(operator):
-            first.setdefault(i, position)
-            last.setdefault(i, position)
-    found = []
-    for i, start in first.items():
-        size = flat.tensor_bytes(graph.tensors[i])
-        if size and not flat.is_constant(model, graph.tensors[i]):
-            found.append(Block(-(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES, start, last.get(i, start)))
-    return found
 
 
 def planned_bytes(tensors: Sequence[Block]) -> int:
@@ -62,13 +43,12 @@ def planned_bytes(tensors: Sequence[Block]) -> int:
     return max((at + t.size_bytes for at, t in placed), default=0)
 
 
-def arena(models: Sequence[Any]) -> Measurement:
-    """Working memory of all stages together, each of which keeps its own.
+def arena(tensors: Sequence[Sequence[Block]]) -> Measurement:
+    """Working memory of all stages together, each of which keeps its own; `tensors` of each stage.
 
     The runtime works on some tensors in place and never makes those it fuses away, so that it can need
     less than the plan; scratch memory of its kernels comes on top, so that it can need more.
     """
-    tensors = [blocks(model) for model in models]
     plan = sum(planned_bytes(t) for t in tensors)
     largest = sum(max((b.size_bytes for b in t), default=0) for t in tensors)
     everything = sum(b.size_bytes for t in tensors for b in t)

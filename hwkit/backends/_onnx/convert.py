@@ -1,0 +1,175 @@
+"""The job that writes ONNX files: a Model in; files, golden data and everything known about them out.
+
+Runs in a child process, in the build folder: it imports torch and opens models that hwkit did not make.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hwkit.artifact import Finding
+from hwkit.backends._agreement import Floats, groups, outputs
+from hwkit.backends._onnx import export, fallback, qdq
+from hwkit.backends._onnx.deployed import Deployed, Form, finish
+from hwkit.backends._onnx.forms import Piece, looped, unrolled
+from hwkit.backends._onnx.half import halved
+from hwkit.backends._onnx.operators import stored_weights
+from hwkit.backends._onnx.options import Options
+from hwkit.backends._onnx.session import Chain, whole
+from hwkit.describe import Frozen
+from hwkit.errors import BadInput
+from hwkit.jobs import Say
+from hwkit.model import Model
+from hwkit.nn import program
+from hwkit.nn.batch import batched
+from hwkit.nn.fold import Folded
+from hwkit.samples import GIVE_DATA, samples
+
+PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
+WHOLE = "net"       # the stage of a network without ODE blocks
+Network = Callable[[Floats], Floats]
+WIDER = {"int8": "f16", "f16": "f32"}
+
+
+class Spec(Frozen):
+    """What the job is asked.
+
+    stored   of int8 weights, see qdq.quantized
+    """
+
+    model: Model
+    options: Options
+    opset: int
+    stored: qdq.Stored = "int8"
+
+
+def job(given: dict[str, Any], say: Say) -> dict[str, Any]:
+    """Spec -> Built; files go under the current folder."""
+    spec = Spec.model_validate(given)
+    torch.set_num_threads(1)
+    built = finish(_written(spec, say), spec.options, Path(), say)
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return built.model_copy(update={"tool_versions": versions}).model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """The float stages, and what folding did."""
+
+    pieces: list[Piece]
+    folds: list[Folded]
+    weights: tuple[int, int]
+
+
+def _written(spec: Spec, say: Say) -> Deployed:
+    model, options = spec.model, spec.options
+    trained, reference = _trained(model)
+    inputs = samples(model.input_shape, options.calibration, model.dataset, model.data).first(options.images)
+    if options.precision == "int8" and inputs.random:
+        raise BadInput(f"int8 needs real inputs to choose its ranges, and {model.name} names no data set",
+                       f"{GIVE_DATA}, or choose precision=f16")
+    say("writing ONNX")
+    made = _taken(model) if takes_given(model, options) else _exported(spec)
+    findings: list[Finding] = []
+    pieces = made.pieces
+    already = qdq.quantised_nodes(pieces[0].model)
+    if already and options.precision != "int8":
+        raise BadInput(f"{model.name} is quantised already (node {already[0]}) and deployed as it is",
+                       "leave out --precision, or choose a target that has int8")
+    if options.precision == "int8" and not already:
+        pieces, found = _quantized(spec, made.pieces, inputs.calibration, trained, say)
+        findings.append(found)
+    forms = _forms(pieces, made.pieces, options if not already else options.model_copy(update={"beside": False}))
+    expected = outputs(trained, inputs.images, reference, say)
+    return Deployed(forms=forms, pieces=pieces, inputs=inputs.images, expected=expected, labels=inputs.labels,
+                    source=inputs.source, weights=made.weights, folded=made.folds, findings=findings,
+                    stepped=bool(model.stages), reference=reference)
+
+
+def takes_given(model: Model, options: Options) -> bool:
+    """Whether the user's own ONNX file is deployed, rather than one written anew."""
+    if model.onnx is None or options.source == "torch":
+        return False
+    anew = options.precision == "int8" or options.batch > 1
+    return options.source == "given" or model.format == "onnx" or not anew
+
+
+def _trained(model: Model) -> tuple[Network, str]:
+    """The network that every other form is compared with, and what it is called."""
+    if model.format == "onnx":
+        return whole(export.given(model.path, WHOLE), optimise=False), "the given network"
+    found = program.load(model.path, model.name)
+    program.check_input(found, model.input_shape)
+    return lambda value: found(torch.from_numpy(value)).numpy(), "the trained network"
+
+
+def _taken(model: Model) -> _Exported:
+    """The user's own graph."""
+    assert model.onnx is not None
+    graph = export.given(model.onnx, WHOLE)
+    return _Exported([Piece(WHOLE, graph)], [], stored_weights([graph]))
+
+
+def _exported(spec: Spec) -> _Exported:
+    """The float32 stages, nodes numbered through."""
+    model = spec.model
+    given = [(s.name, s.path, s.repeat, s.times) for s in model.stages] or [(WHOLE, model.path, 1, None)]
+    pieces: list[Piece] = []
+    folds, programs = [], []
+    for name, path, repeat, times in given:
+        folded, done = program.load(path, name, 1 if times is None else 2).folded()
+        folded = batched(folded, spec.options.batch)
+        graph = export.exported(folded, spec.opset, sum(len(p.model.graph.node) for p in pieces))
+        pieces.append(Piece(name, graph, repeat, times))
+        folds.append(done)
+        programs.append(folded)
+    return _Exported(pieces, folds, program.weights(programs))
+
+
+def _quantized(spec: Spec, floats: Sequence[Piece], calibration: Floats, trained: Network, say: Say,
+               ) -> tuple[list[Piece], Finding]:
+    """int8 stages, calibrated on what each run of each stage is given, with the layers that must stay in float."""
+    chain = Chain(floats)
+    seen: list[list[dict[str, Floats]]] = [[] for _ in floats]
+    for number, value in enumerate(groups(calibration, spec.options.batch), 1):
+        for stage, given in zip(chain.stages, seen, strict=True):
+            value = stage(value, given)
+        if number % 32 == 0:
+            say(f"calibrating: {number * spec.options.batch} of {len(calibration)} inputs")
+    made = [p.with_model(qdq.quantized(p.model, p.name, given, spec.stored))
+            for p, given in zip(floats, seen, strict=True)]
+    options, model = spec.options, spec.model
+    kept = samples(model.input_shape, options.selection, model.dataset, model.data)
+    expected = outputs(trained, kept.calibration, "the network in float", say)
+    judge = fallback.Judge(kept.calibration, expected, kept.classes, options.largest_drop, options.batch)
+    chosen = fallback.chosen(made, floats, judge, say)
+    return chosen.pieces, chosen.finding
+
+
+def _forms(pieces: Sequence[Piece], floats: Sequence[Piece], options: Options) -> list[Form]:
+    """What is deployed, first; then what is timed beside it."""
+    repeats = any(p.repeat > 1 for p in pieces)
+    if options.ode in ("stepped", "loop") and not repeats:
+        raise BadInput("the network has no ODE steps to run one by one", "leave out ode=")
+    half = options.precision == "f16"
+    names = [options.ode] if options.ode != "auto" else ["unrolled", "stepped"] if repeats else ["unrolled"]
+    found = [_form(name, options.precision, pieces, half) for name in names]
+    wider = WIDER.get(options.precision)
+    if options.beside and wider is not None:
+        found.append(_form(names[0], wider, floats, wider == "f16"))
+    return found if repeats else [f.renamed("") for f in found]
+
+
+def _form(name: str, precision: str, pieces: Sequence[Piece], half: bool) -> Form:
+    if name == "stepped":
+        stages = [p.with_model(halved(p.model)) if half else p for p in pieces]
+        return Form("stepped", precision, stages)
+    model = looped(pieces) if name == "loop" else unrolled(pieces)
+    return Form("loop" if name == "loop" else "unrolled", precision,
+                [Piece("model", halved(model) if half else model)])

@@ -1,0 +1,103 @@
+"""int8 as TensorRT's parser takes it: QuantizeLinear and DequantizeLinear around what is to be quantised.
+
+onnxruntime's quantiser places and calibrates them, told what TensorRT needs: zero points of 0, no int32 bias (its
+parser refuses one), pairs in front of Conv, Gemm and MatMul and nowhere else. A pair behind a convolution would
+stand between it and its activation, which are fused otherwise; pairs at every addition keep an unrolled ODE from
+compiling.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from hwkit.backends._onnx.tidy import shortened
+from hwkit.errors import BadModel
+
+QUANTISED = ("Conv", "Gemm", "MatMul")
+Stored = Literal["int8", "float32"]
+Given = Mapping[str, NDArray[Any]]
+
+
+class _Reader(CalibrationDataReader):    # type: ignore[misc]
+    def __init__(self, given: Sequence[Given]) -> None:
+        self.left: Iterator[Given] = iter(given)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        one = next(self.left, None)
+        return None if one is None else dict(one)
+
+
+def quantized(model: ModelProto, stage: str, calibration: Sequence[Given], stored: Stored = "int8") -> ModelProto:
+    """The float32 `model` of a stage with int8 Conv, Gemm and MatMul.
+
+    Ranges are the largest magnitude that each value reaches over `calibration`.
+    stored   of the weights: "int8", or "float32" with a QuantizeLinear of their own, which TensorRT 8 needs
+    Nodes keep their names. Raises BadModel when the quantiser cannot.
+    """
+    options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False,
+               "AddQDQPairToWeight": stored == "float32",
+               "OpTypesToExcludeOutputQuantization": list(QUANTISED)}
+    with tempfile.TemporaryDirectory(prefix="hwkit-qdq-") as scratch:
+        source, result = Path(scratch) / "float.onnx", Path(scratch) / "int8.onnx"
+        source.write_bytes(model.SerializeToString())
+        root = logging.getLogger()
+        level = root.level
+        root.setLevel(logging.ERROR)          # the quantiser advises to run its de-sharing pre-processing
+        try:
+            quantize_static(str(source), str(result), _Reader(calibration), quant_format=QuantFormat.QDQ,
+                            op_types_to_quantize=list(QUANTISED), activation_type=QuantType.QInt8,
+                            weight_type=QuantType.QInt8, per_channel=True, extra_options=options)
+        except Exception as e:   # the quantiser raises ValueError, KeyError, RuntimeError ...
+            raise BadModel(f"int8 ranges cannot be chosen: {' '.join(str(e).split()):.250}",
+                           "choose precision=f16") from None
+        finally:
+            root.setLevel(level)
+        made = onnx.load(str(result))
+    _only_in_front_of_products(made)
+    return shortened(made, stage)
+
+
+def _only_in_front_of_products(model: ModelProto) -> None:
+    """Nodes that stay float read the float value: the quantiser gives every reader of a value the rounded one.
+
+    In an ODE block that would round the state itself once a step, on its way around f.
+    """
+    whole = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    rounded = {n.output[0]: whole[n.input[0]] for n in model.graph.node
+               if n.op_type == "DequantizeLinear" and n.input[0] in whole}
+    for node in model.graph.node:
+        if node.op_type not in (*QUANTISED, "QuantizeLinear", "DequantizeLinear"):
+            for k, name in enumerate(node.input):
+                node.input[k] = rounded.get(name, name)
+
+
+def quantised_nodes(model: ModelProto) -> list[str]:
+    """Names of the nodes of a quantised model that compute in int8."""
+    real = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    return [node.name for node in model.graph.node if node.op_type in QUANTISED and set(node.input) & real]
+
+
+def restored(model: ModelProto, original: ModelProto, stage: str, names: Sequence[str]) -> ModelProto:
+    """`model` with the nodes of those names as they are in the float `original`."""
+    wanted = set(names)
+    floats = {node.name: node for node in original.graph.node if node.name in wanted}
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.name in floats:
+            node.CopyFrom(floats[node.name])
+    have = {t.name for t in copy.graph.initializer}
+    read = {name for node in copy.graph.node for name in node.input}
+    copy.graph.initializer.extend(t for t in original.graph.initializer if t.name in read - have)
+    return shortened(copy, stage)
+
+
