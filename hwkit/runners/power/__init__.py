@@ -1,0 +1,14 @@
+"""Power while a network runs: what a board's sensors said, and the energy of one inference.
+
+boards/payloads/sense.py writes down raw text on the board; `read` makes samples of it, with the parser of each
+sensor: a module here, found by its name, that has `sample(Reading) -> Sample`. `idle` and `energy` make
+measurements of samples.
+"""
+
+from hwkit.runners.power._clocks import Conditions
+from hwkit.runners.power._energy import Account, energy, idle, throttling
+from hwkit.runners.power._recording import Recording, Window, names, read, sensor
+from hwkit.runners.power._samples import Reading, Sample, Total, total, total_w
+
+__all__ = ["Account", "Conditions", "Reading", "Recording", "Sample", "Total", "Window", "energy", "idle", "names",
+           "read", "sensor", "throttling", "total", "total_w"]
