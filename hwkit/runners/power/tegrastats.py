@@ -1,8 +1,8 @@
 """Lines of tegrastats, the monitor that comes with every Jetson; its fields by the Jetson Linux Developer Guide.
 
 JetPack 4 prints powers as `NAME current/average` without a unit, JetPack 5 with mW, newer releases add a maximum.
-Without root some leave out clocks, or all powers. A word that is not known here, or that has another unit, is passed
-over.
+Without root some leave out clocks, or all powers. A word that is not known here, or that has another unit, is
+passed over.
 """
 
 from __future__ import annotations
