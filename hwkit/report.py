@@ -208,7 +208,7 @@ def assemble(artifact: Artifact, target: Target, board: Board | None, run: Run |
     built = manifest.built
     costs = run.operator_costs if run else ()
     told = run if run and costs else built
-    rows = _rows(built.operators, costs)
+    rows = _rows((*built.operators, *(run.operators if run else ())), costs)
     taken = run.measurements if run else ()
     measurements = (*taken, *(m for m in built.figures if m.quantity not in {t.quantity for t in taken}))
     of_a_run = ("latency", "energy") if target.fpga else ("latency", "energy", "peak_rss")

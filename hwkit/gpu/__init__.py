@@ -1,1 +1,4 @@
-"""NVIDIA GPUs: what their tools read, take and write. Backends, runners and reports share it; it starts no process."""
+"""NVIDIA GPUs: what their tools read, take and write. Backends, runners and reports share it.
+
+It starts no process.
+"""

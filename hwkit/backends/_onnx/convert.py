@@ -40,13 +40,13 @@ WIDER = {"int8": "f16", "f16": "f32"}
 class Spec(Frozen):
     """What the job is asked.
 
-    stored   of int8 weights, see qdq.quantized
+    placement   of quantisers, see hwkit.backends._onnx.qdq
     """
 
     model: Model
     options: Options
     opset: int
-    stored: qdq.Stored = "int8"
+    placement: qdq.Placement
 
 
 def job(given: dict[str, Any], say: Say) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _quantized(spec: Spec, floats: Sequence[Piece], calibration: Floats, trained
             value = stage(value, given)
         if number % 32 == 0:
             say(f"calibrating: {number * spec.options.batch} of {len(calibration)} inputs")
-    made = [p.with_model(qdq.quantized(p.model, p.name, given, spec.stored))
+    made = [p.with_model(qdq.quantized(p.model, p.name, given, spec.placement))
             for p, given in zip(floats, seen, strict=True)]
     options, model = spec.options, spec.model
     kept = samples(model.input_shape, options.selection, model.dataset, model.data)

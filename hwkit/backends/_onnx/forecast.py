@@ -31,7 +31,7 @@ def problems(model: Model, target: Target, options: Options, backend: str) -> li
     if options.source == "torch" and model.format == "onnx":
         found.append(Problem(message=f"{model.name} cannot be written anew ({model.not_torch}): leave out source"))
     if options.precision not in target.precisions:
-        why = " (its GPU has no int8 instructions)" if options.precision == "int8" and getattr(target, "gpu", None) else ""
+        why = " (its GPU has no int8 instructions)" if options.precision == "int8" else ""
         found.append(Problem(message=f"target {target.name} takes {', '.join(target.precisions)}, not "
                                      f"{options.precision}{why}: choose --precision {target.precisions[-1]}"))
     if options.precision == "int8" and model.dataset is None and model.data is None:

@@ -38,8 +38,9 @@ def tidied(model: ModelProto, stage: str, first: int = 0) -> ModelProto:
 
 
 # How converters name what they add, and how it is called here.
-_ENDINGS = (("_QuantizeLinear_Output", ".q"), ("_DequantizeLinear_Output", ".r"), ("_QuantizeLinear", "/Q"),
-            ("_DequantizeLinear", "/DQ"), ("_quantized", ".q"), ("_zero_point", ".z"), ("_scale", ".s"))
+_ENDINGS = (("_QuantizeLinear_Input", ".f"), ("_QuantizeLinear_Output", ".q"), ("_DequantizeLinear_Output", ".r"),
+            ("_QuantizeLinear", "/Q"), ("_DequantizeLinear", "/DQ"), ("_quantized", ".q"), ("_zero_point", ".z"),
+            ("_scale", ".s"))
 
 
 def shortened(model: ModelProto, stage: str) -> ModelProto:

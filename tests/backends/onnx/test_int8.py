@@ -33,7 +33,7 @@ def floats(network: nn.Sequential, tmp_path_factory: pytest.TempPathFactory) -> 
     return nets.pieces(network, SHAPE, tmp_path_factory.mktemp("pieces"))
 
 
-def quantised(floats: list[Piece], stored: qdq.Stored = "int8") -> list[Piece]:
+def quantised(floats: list[Piece], placement: qdq.Placement = "gpu") -> list[Piece]:
     chain, made = Chain(floats), []
     seen: list[list[dict[str, np.ndarray]]] = [[] for _ in floats]
     for image in IMAGES:
@@ -41,7 +41,7 @@ def quantised(floats: list[Piece], stored: qdq.Stored = "int8") -> list[Piece]:
         for stage, given in zip(chain.stages, seen, strict=True):
             value = stage(value, given)
     for piece, given in zip(floats, seen, strict=True):
-        made.append(piece.with_model(qdq.quantized(piece.model, piece.name, given, stored)))
+        made.append(piece.with_model(qdq.quantized(piece.model, piece.name, given, placement)))
     return made
 
 
@@ -91,11 +91,24 @@ def test_a_weight_is_quantised_once_for_all_steps(ints: list[Piece]) -> None:
 
 def test_weights_stored_as_floats_are_the_same_integers(ints: list[Piece], floats: list[Piece]) -> None:
     """TensorRT 8 wants to quantise them itself."""
-    with_floats = quantised(floats, "float32")
+    with_floats = quantised(floats, "gpu, float weights")
     graph = unrolled(with_floats).graph
     assert {t.data_type for t in graph.initializer if len(t.dims) == 4} == {onnx.TensorProto.FLOAT}
     for image in IMAGES[:6]:
         assert np.allclose(Chain(with_floats)(image[None]), Chain(ints)(image[None]), atol=1e-6)
+
+
+def test_for_a_cpu_every_operator_is_an_integer_one(floats: list[Piece]) -> None:
+    """And the forms still compute the same."""
+    ints = quantised(floats, "cpu")
+    for image in IMAGES[:6]:
+        wanted = Chain(ints)(image[None])
+        assert np.array_equal(whole(unrolled(ints))(image[None]), wanted)
+        assert np.array_equal(whole(looped(ints))(image[None]), wanted)
+    assert 1e-4 < error(ints, floats) < 0.2
+    (add,) = [n for n in ints[1].model.graph.node if n.op_type == "Add" and n.name.endswith("Add8")]
+    made_by = {n.output[0]: n.op_type for n in ints[1].model.graph.node}
+    assert [made_by[name] for name in add.input] == ["DequantizeLinear"] * 2
 
 
 def test_each_weight_is_the_nearest_step_of_its_channel(ints: list[Piece], floats: list[Piece]) -> None:
