@@ -202,7 +202,10 @@ class Backend(Protocol):
     """hwkit/backends/<name>.py. Starts no process: a plan does."""
 
     def options(self, given: Mapping[str, str], target: Target) -> Any:
-        """Frozen options from the command line's key=value pairs; a target may decide a default. Raises BadInput."""
+        """Frozen options from the command line's key=value pairs; a target may decide a default.
+
+        Raises BadInput.
+        """
         ...
     def check(self, model: Model, target: Target, options: Any) -> list[Problem]: ...
     def estimate(self, model: Model, target: Target, options: Any) -> Estimate: ...

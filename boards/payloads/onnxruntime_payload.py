@@ -27,7 +27,7 @@ import time
 import numpy as np
 import onnxruntime as ort
 
-PASSES = ("memory", "outputs", "latency", "operators")
+PASSES = ("memory", "outputs", "latency", "power", "operators")
 REFUSED = 3                                 # exit code
 ON_GPU = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
 GRAPH_OPTIONS = ("enable_cuda_graph", "trt_cuda_graph_enable")
@@ -36,6 +36,7 @@ SEVERAL_GRAPHS = (1, 18)
 MOST_SAMPLES = 2000
 BLOCKS = 8                                  # what is timed side by side takes turns, each this often
 COMPARED = 8                                # inputs that every variant also computes
+IDLE_S = 3.0                                # with nothing running, before the power of the network is taken
 PROFILE_WARMUP = 3                          # inferences
 PROFILE_RUNS = 10
 
@@ -390,6 +391,33 @@ def latency_pass(chain, samples, job, provider):
     return dict(found[0], batch=chain.batch, variants=[entry for entry, _ in variants])
 
 
+def power_pass(chain, samples, job):
+    """The network again and again beside the board's sensors, after a while of nothing; or why not.
+
+    power.jsonl has the readings, and the two stretches as the windows "idle" and "timed".
+    """
+    try:
+        import sense
+    except ModuleNotFoundError:
+        return {"problem": "sense.py, which reads the sensors, does not lie beside the payload"}
+    recorder = sense.Recorder(os.path.join(job["out"], "power.jsonl"))
+    if not recorder.start():
+        return {"problem": recorder.problem}
+    start = time.monotonic()
+    time.sleep(IDLE_S)
+    recorder.window("idle", start, time.monotonic())
+    chain.feed(samples)
+    for _ in range(job["warmup"]):
+        chain.infer()
+    count, start = 0, time.monotonic()
+    while time.monotonic() - start < max(IDLE_S, job["duration_s"]) or count < job["iterations"]:
+        chain.infer()
+        count += 1
+    recorder.window("timed", start, time.monotonic(), count * chain.batch)
+    recorder.stop()
+    return {"problem": recorder.problem}
+
+
 def profile(job, samples):
     """In a process of its own: a profile of every stage, over some inferences, in profile-<stage>.json.
 
@@ -436,7 +464,7 @@ def run(job_file, job, result):
     chain = None
     for name in [p for p in PASSES if p in job["passes"]]:
         say(name)
-        if chain is None and name in ("outputs", "latency"):
+        if chain is None and name in ("outputs", "latency", "power"):
             chain = Chain(job["stages"], provider, job["threads"])
         if name == "memory":
             chain, done[name] = memory_pass(job, provider, samples)
@@ -444,6 +472,8 @@ def run(job_file, job, result):
             done[name] = outputs_pass(chain, samples, job["out"])
         elif name == "latency":
             done[name] = latency_pass(chain, samples, job, provider)
+        elif name == "power":
+            done[name] = power_pass(chain, samples, job)
         else:
             chain = None                    # a small board has no memory for two
             done[name] = operators_pass(job_file, job)

@@ -16,11 +16,11 @@ from hwkit.errors import BadInput, BoardError, HwkitError, JobFailed, ToolMissin
 from hwkit.files import write_json
 from hwkit.gpu.ort_profile import CPU
 from hwkit.measurement import sampled
-from hwkit.runners import Request, Run, _findings, _forms, _tflite_run
+from hwkit.runners import Request, Run, _findings, _forms, _tflite_run, power
 from hwkit.runners._ort_operators import Profiles, with_operators, without
 
-PASSES = ("memory", "outputs", "latency", "operators")
-NO_ENERGY = "nothing on this machine senses it for hwkit"
+PASSES = ("memory", "outputs", "latency", "power", "operators")
+POWER = "power.jsonl"
 LOADED = "weights as the runtime packs them, and its own structures; what a GPU holds is not in it"
 
 Provider = tuple[str, dict[str, str | int | float | bool]]
@@ -46,12 +46,19 @@ class Latency(Timed):
     variants: tuple[VariantTimes, ...] = ()
 
 
+class Power(Frozen):
+    """Why there are no readings, "" where there are."""
+
+    problem: str = ""
+
+
 class Passes(Frozen):
     """What each pass found; None for one that was not asked for or not reached."""
 
     memory: _tflite_run.Memory | None = None
     outputs: _tflite_run.Outputs | None = None
     latency: Latency | None = None
+    power: Power | None = None
     operators: Profiles | None = None
 
 
@@ -186,8 +193,9 @@ def told(artifact: Artifact, board: Board, request: Request, providers: Sequence
         _findings.same_outputs(artifact, outputs) if wanted == CPU else None,
         _findings.as_accurate(artifact, outputs), _findings.same_answers(artifact, outputs),
         *_forms.findings(forms), *inaccurate, *_findings.steadiness(fastest.seconds)]
-    run = Run(board=board.name, measurements=tuple(measurements), not_measured={"energy": NO_ENERGY},
-              findings=tuple(f for f in findings if f), tool_versions=result.versions)
+    drawn = power.accounts(folder / POWER, found.power.problem if found.power else "not reached", conditions)
+    run = Run(board=board.name, measurements=(*measurements, *drawn.measurements), not_measured=drawn.not_measured,
+              findings=tuple(f for f in (*findings, *drawn.findings) if f), tool_versions=result.versions)
     if not request.operators:
         return run
     if found.operators is None:

@@ -26,6 +26,7 @@ from hwkit.runners import Request, Run, _findings, _ort_run, _tflite_run
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 ONNX = "onnxruntime"
+NO_ENERGY = "nothing on this machine senses it for hwkit"
 PASSES = ("memory", "outputs", "latency", "operators")
 PROBE_S = 60.0
 PROBE = "import json, onnxruntime as o; print('probed: ' + json.dumps(o.get_available_providers()))"
@@ -168,7 +169,7 @@ def _told(artifact: Artifact, board: Board, request: Request, result: _tflite_ru
     findings: list[Finding | None] = [_findings.same_outputs(artifact, raw),
                                       _findings.same_answers(artifact, outputs),
                                       *_findings.steadiness(seconds)]
-    not_measured = {"energy": _ort_run.NO_ENERGY}
+    not_measured = {"energy": NO_ENERGY}
     costs = _tflite_run.costs(artifact, {o.index: statistics.median(o.ns) / 1e9
                                          for o in found.operators or () if o.ns})
     if costs:

@@ -5,10 +5,11 @@ sensor: a module here, found by its name, that has `sample(Reading) -> Sample`. 
 measurements of samples.
 """
 
+from hwkit.runners.power._accounts import Accounts, accounts
 from hwkit.runners.power._clocks import Conditions
 from hwkit.runners.power._energy import Account, energy, idle, throttling
 from hwkit.runners.power._recording import Recording, Window, names, read, sensor
 from hwkit.runners.power._samples import Reading, Sample, Total, total, total_w
 
-__all__ = ["Account", "Conditions", "Reading", "Recording", "Sample", "Total", "Window", "energy", "idle", "names",
-           "read", "sensor", "throttling", "total", "total_w"]
+__all__ = ["Account", "Accounts", "Conditions", "Reading", "Recording", "Sample", "Total", "Window", "accounts",
+           "energy", "idle", "names", "read", "sensor", "throttling", "total", "total_w"]
