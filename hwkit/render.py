@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hwkit.budget import SHARES, Verdict
+from hwkit.comparison import SPELT, compare
 from hwkit.measurement import RESOURCES, Measurement, Resource
 from hwkit.report import OperatorRow, Report
 from hwkit.units import percent, shown
@@ -187,23 +188,54 @@ def verdict(report: Report) -> str:
     return "within budget"
 
 
-def as_markdown(reports: Iterable[Report]) -> str:
+def comparison(reports: Sequence[Report]) -> list[Section]:
+    """Two or more reports side by side; nothing for fewer."""
+    if len(reports) < 2:
+        return []
+    found = compare(reports)
+    kinds = [k for k in SPELT if any(m.kind == k for r in reports for m in r.measurements)]
+    told = ", ".join(f"{SPELT[k]} {k}" for k in kinds if SPELT[k] != k)
+
+    def judged(report: Report) -> str:
+        failed = [f.name for f in report.findings if f.ok is False]
+        checks = f"checks FAILED: {', '.join(failed)}" if failed else "checks ok"
+        budget = {None: "no budget given", True: "within budget", False: verdict(report)}[report.within_budget]
+        return f"{budget},\n{checks}"
+
+    rows = (*found.rows, ("executed on", *(r.board or "nothing" for r in reports)),
+            ("verdict", *map(judged, reports)))
+    sections = [Section(f"Comparison ({told})", ("", *found.columns), rows)]
+    if found.sentences:
+        sections.append(Section("What the numbers say", ("",), tuple((s,) for s in found.sentences)))
+    if found.missing:
+        sections.append(Section("What is not known", ("of", "quantity", "why"), found.missing))
+    return sections
+
+
+def _markdown(s: Section) -> list[str]:
+    if s.drawing:
+        return [f"## {s.title}", "", "```text", *s.drawing, "```", ""]
+
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(" ".join(c.split()).replace("|", "\\|") for c in cells) + " |"
+
+    rule = ["---:" if i in s.right else "---" for i in range(len(s.columns))]
+    return [f"## {s.title}", "", line(s.columns), line(rule), *map(line, s.rows), ""]
+
+
+def as_markdown(reports: Sequence[Report]) -> str:
     lines: list[str] = []
-
-    def cell(text: str) -> str:
-        return " ".join(text.split()).replace("|", "\\|")
-
     for report in reports:
         lines += [f"# {title(report)}", ""]
         for s in sections(report):
-            if s.drawing:
-                lines += [f"## {s.title}", "", "```text", *s.drawing, "```", ""]
-                continue
-            rule = ["---:" if i in s.right else "---" for i in range(len(s.columns))]
-            lines += [f"## {s.title}", "", "| " + " | ".join(s.columns) + " |", "| " + " | ".join(rule) + " |"]
-            lines += ["| " + " | ".join(map(cell, row)) + " |" for row in s.rows] + [""]
+            lines += _markdown(s)
         lines += [f"**{verdict(report)}**", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *comparison_markdown(reports)])
+
+
+def comparison_markdown(reports: Sequence[Report]) -> list[str]:
+    """The comparison alone, as lines; none for fewer than two reports."""
+    return [line for s in comparison(reports) for line in _markdown(s)]
 
 
 def drawn_map(section: Section) -> RenderableType:
@@ -232,6 +264,7 @@ def as_text(reports: Sequence[Report]) -> RenderableType:
         good = report.ok
         parts.append(Text(verdict(report), style="bold green" if good else "bold red"))
         parts.append(Text(""))
+    parts += [table(s) for s in comparison(reports)]
     return Group(*parts)
 
 

@@ -16,7 +16,7 @@ from hwkit.cli._common import emit, json_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write report.json and report.md there.")
 @json_option
 def command(paths: tuple[Path, ...], markdown: bool, schema: bool, out: Path | None, as_json: bool) -> None:
-    """Show the reports in PATHS (artifact folders or report.json files), several one after another."""
+    """Show the reports in PATHS (artifact folders or report.json files); several are compared at the end."""
     import json
 
     from hwkit import pipeline
