@@ -118,14 +118,19 @@ def findings(result: Mapping[str, Any] | None) -> list[Finding]:
         told.append(Finding(name=NAME, ok=True, text=(
             f"{who}: {layers}. It says that {says} operators have kernels there, not what the board's own "
             "TensorRT does")))
-    for f in check.files:
-        if f.refused:
-            more = f" (and {len(f.refused) - 1} more)" if len(f.refused) > 1 else ""
-            told.append(_note(f"the parser of {check.version} refused {f.file}: {f.refused[0]}{more}. The board's "
-                              "own may take it"))
-        elif not f.built:
-            told.append(_note(f"{who}: no engine of {f.file}: {f.failed}. The board's own TensorRT may build it"))
+    refused = [(f.file, f.refused[0]) for f in check.files if f.refused]
+    failed = [(f.file, f.failed) for f in check.files if not f.refused and not f.built]
+    if refused:
+        told.append(_note(f"the parser of {check.version} refused {_first(refused)}. The board's own may take it"))
+    if failed:
+        told.append(_note(f"{who}: no engine of {_first(failed)}. The board's own TensorRT may build it"))
     return told
+
+
+def _first(unlucky: Sequence[tuple[str, str]]) -> str:
+    """The first file and why; the others' names."""
+    rest = f"; nor did it take {', '.join(file for file, _ in unlucky[1:])}" if unlucky[1:] else ""
+    return f"{unlucky[0][0]}: {unlucky[0][1]}{rest}"
 
 
 def _note(text: str) -> Finding:

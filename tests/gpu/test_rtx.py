@@ -33,6 +33,7 @@ def test_findings_say_what_they_are_worth() -> None:
     check = rtx.Check(asked=87, version="1.7.1.116", built_for=86, files=(
         rtx.FileCheck(file="model.onnx", layers=21, built=True),
         rtx.FileCheck(file="odd.onnx", refused=("n1 (Det): unsupported node", "n2 (Det): unsupported node")),
+        rtx.FileCheck(file="odder.onnx", refused=("n3 (Det): unsupported node",)),
         rtx.FileCheck(file="slow.onnx", failed="took longer than 120 s")))
     good, refused, slow = rtx.findings(check.model_dump(mode="json"))
     assert (good.ok, refused.ok, slow.ok) == (True, None, None)      # what it refuses, the board may take
@@ -40,7 +41,7 @@ def test_findings_say_what_they_are_worth() -> None:
         "TensorRT for RTX 1.7.1.116 on this machine, without a GPU, built for SM86, the nearest below the "
         "target's SM87: model.onnx (21 layers). It says that the file parses and its operators have kernels "
         "there, not what the board's own TensorRT does")
-    assert "odd.onnx: n1 (Det): unsupported node (and 1 more)" in refused.text
+    assert "odd.onnx: n1 (Det): unsupported node; nor did it take odder.onnx. The board's own may" in refused.text
     assert "slow.onnx: took longer than 120 s" in slow.text
 
 
