@@ -12,3 +12,7 @@ def one_step() -> Network:
 
 def forty_steps() -> Network:
     return zoo.network("dsodenet", steps=40)
+
+
+def ten_steps() -> Network:
+    return zoo.network("dsodenet", steps=10)

@@ -47,7 +47,8 @@ def quantized(model: ModelProto, stage: str, calibration: Sequence[Given], place
     Ranges are the least and greatest that each value reaches over `calibration`. Nodes keep their names. Raises
     BadModel when the quantiser cannot.
     """
-    options: dict[str, Any] = {}
+    # a ReLU whose work the next range does would be dropped, and go with the last range (_float_output)
+    options: dict[str, Any] = {"QDQKeepRemovableActivations": True}
     if placement != "cpu":
         options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False,
                    "AddQDQPairToWeight": placement == "gpu, float weights",
@@ -126,7 +127,7 @@ def restored(model: ModelProto, original: ModelProto, stage: str, names: Sequenc
     for node in copy.graph.node:
         if node.name in floats:
             node.CopyFrom(floats[node.name])
-    have = {t.name for t in copy.graph.initializer}
+    have = {t.name for t in copy.graph.initializer} | {name for node in copy.graph.node for name in node.output}
     read = {name for node in copy.graph.node for name in node.input}
     copy.graph.initializer.extend(t for t in original.graph.initializer if t.name in read - have)
     return shortened(copy, stage)

@@ -109,6 +109,10 @@ def test_for_a_cpu_every_operator_is_an_integer_one(floats: list[Piece]) -> None
     (add,) = [n for n in ints[1].model.graph.node if n.op_type == "Add" and n.name.endswith("Add8")]
     made_by = {n.output[0]: n.op_type for n in ints[1].model.graph.node}
     assert [made_by[name] for name in add.input] == ["DequantizeLinear"] * 2
+    layers = [name for p in ints for name in qdq.quantised_nodes(p.model)]
+    back = [q.with_model(qdq.restored(q.model, f.model, q.name, layers))
+            for q, f in zip(ints, floats, strict=True)]
+    assert error(back, floats) < error(ints, floats)
 
 
 def test_each_weight_is_the_nearest_step_of_its_channel(ints: list[Piece], floats: list[Piece]) -> None:
