@@ -62,7 +62,7 @@ def _package_digest() -> str:
     """Digest of hwkit's own sources: a cached build is not reused by other code."""
     root = Path(__file__).resolve().parent
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.toml")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

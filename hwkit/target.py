@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,8 @@ from hwkit.memory import Capacity
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Bits = Annotated[int, Field(gt=0, multiple_of=8)]
+Capability = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+GpuPrecision = Literal["f32", "f16", "int8"]
 
 
 class Cpu(Frozen):
@@ -131,6 +133,79 @@ class Fpga(Frozen):
                    "URAM": self.limit("URAM")})
 
 
+class Peaks(Frozen):
+    """Operations a second at Gpu.clock_hz, dense; a multiply-accumulate counts as two. None: it has no unit."""
+
+    f32: Figure | None = None
+    f16: Figure | None = None
+    int8: Figure | None = None
+
+
+class PowerMode(Frozen):
+    """One setting of the board's own power management (nvpmodel). None: as without any limit.
+
+    number            what `nvpmodel -m` takes
+    limit_w           the budget it is named after
+    sms               multiprocessors left on
+    """
+
+    name: Name
+    number: int
+    limit_w: float | None = None
+    gpu_clock_hz: float | None = None
+    sms: int | None = None
+    dram_bytes_per_s: float | None = None
+
+
+class JetPack(Frozen):
+    """The software that boards of this kind come with, as far as it decides what is built."""
+
+    version: NonEmpty
+    l4t: NonEmpty
+    tensorrt: NonEmpty
+    cuda: NonEmpty
+    cudnn: NonEmpty
+    source: NonEmpty
+
+
+class Gpu(Frozen):
+    """An NVIDIA GPU. Everything but `discrete` may be missing: then it is not known before it runs.
+
+    discrete         with memory of its own; otherwise it shares the processor's
+    sm               compute capability: "8.7"
+    sms              streaming multiprocessors
+    power_mode       name of the mode in which clock_hz, sms, the peaks and memories.dram_bytes_per_s hold
+    kernel_launch_s  what one kernel costs beside its work: to start it, to fill and to drain the GPU
+    """
+
+    discrete: bool
+    architecture: NonEmpty | None = None
+    sm: Capability | None = None
+    sms: Figure | None = None
+    clock_hz: Figure | None = None
+    tensor_cores: tuple[GpuPrecision, ...] = ()      # the precisions that are computed on them
+    peak_ops_per_s: Peaks = Peaks()
+    l2_bytes: Figure | None = None
+    kernel_launch_s: Interval | None = None
+    power_mode: Name | None = None
+    power_modes: tuple[PowerMode, ...] = ()
+    power_modes_source: str = ""
+    jetpack: JetPack | None = None
+
+    @model_validator(mode="after")
+    def _modes(self) -> Self:
+        if self.power_modes and not self.power_modes_source:
+            raise ValueError("power_modes need power_modes_source")
+        if self.power_mode and self.power_mode not in [m.name for m in self.power_modes]:
+            raise ValueError(f"power_mode {self.power_mode} is none of power_modes")
+        return self
+
+    @property
+    def capability(self) -> int | None:
+        """The compute capability as one number: 87."""
+        return int(self.sm.replace(".", "")) if self.sm else None
+
+
 HINT = "the README shows a whole one under \"Add a target\""
 
 
@@ -149,6 +224,7 @@ class Target(Frozen):
     cpu: Cpu | None = None
     memories: Memories
     fpga: Fpga | None = None
+    gpu: Gpu | None = None
 
     @property
     def totals(self) -> dict[str, float]:

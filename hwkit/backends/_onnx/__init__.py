@@ -6,5 +6,5 @@
     qdq, fallback             int8: calibration, and the layers that must stay in float
     forms, half               unrolled, stepped, loop; float16
     session, operators        run the graphs; what their operators cost
-    deployed                  files, golden data, findings and figures
+    deployed, bounds          files, golden data, findings and figures; the least time on a GPU
 """

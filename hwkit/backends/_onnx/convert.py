@@ -13,23 +13,27 @@ from typing import Any
 
 import torch
 
-from hwkit.artifact import Finding
+from hwkit.artifact import Built, Finding
 from hwkit.backends._agreement import Floats, groups, outputs
 from hwkit.backends._onnx import export, fallback, qdq
+from hwkit.backends._onnx.bounds import Bounds, bounded
 from hwkit.backends._onnx.deployed import Deployed, Form, finish
+from hwkit.backends._onnx.forecast import takes_given
 from hwkit.backends._onnx.forms import Piece, looped, unrolled
 from hwkit.backends._onnx.half import halved
 from hwkit.backends._onnx.operators import stored_weights
 from hwkit.backends._onnx.options import Options
 from hwkit.backends._onnx.session import Chain, whole
 from hwkit.describe import Frozen
-from hwkit.errors import BadInput
+from hwkit.errors import BadInput, BadModel
+from hwkit.gpu.tensorrt import reads
 from hwkit.jobs import Say
 from hwkit.model import Model
 from hwkit.nn import program
 from hwkit.nn.batch import batched
 from hwkit.nn.fold import Folded
 from hwkit.samples import GIVE_DATA, samples
+from hwkit.target import Target
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 WHOLE = "net"       # the stage of a network without ODE blocks
@@ -41,21 +45,32 @@ class Spec(Frozen):
     """What the job is asked.
 
     placement   of quantisers, see hwkit.backends._onnx.qdq
+    tensorrt    version whose parser must read the files; None where none has to
+    target      for whose GPU the time is bounded; None where there is none to know
     """
 
     model: Model
     options: Options
     opset: int
     placement: qdq.Placement
+    tensorrt: str | None = None
+    target: Target | None = None
 
 
 def job(given: dict[str, Any], say: Say) -> dict[str, Any]:
     """Spec -> Built; files go under the current folder."""
-    spec = Spec.model_validate(given)
+    return built(Spec.model_validate(given), say).model_dump(mode="json")
+
+
+def built(spec: Spec, say: Say) -> Built:
+    """Write the files under the current folder and describe them."""
     torch.set_num_threads(1)
-    built = finish(_written(spec, say), spec.options, Path(), say)
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return built.model_copy(update={"tool_versions": versions}).model_dump(mode="json")
+    deployed = _written(spec, say)
+    done = finish(deployed, spec.options, Path(), say)
+    bounds = bounded(deployed.pieces, spec.options.precision, spec.target) if spec.target else Bounds()
+    return done.model_copy(update={
+        "figures": (*bounds.figures, *done.figures), "findings": (*done.findings, *bounds.findings),
+        "tool_versions": {name: importlib.metadata.version(name) for name in PACKAGES}})
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,7 @@ def _written(spec: Spec, say: Say) -> Deployed:
                        f"{GIVE_DATA}, or choose precision=f16")
     say("writing ONNX")
     made = _taken(model) if takes_given(model, options) else _exported(spec)
+    _require_read(made.pieces, spec, model.name)
     findings: list[Finding] = []
     pieces = made.pieces
     already = qdq.quantised_nodes(pieces[0].model)
@@ -92,12 +108,14 @@ def _written(spec: Spec, say: Say) -> Deployed:
                     stepped=bool(model.stages), reference=reference)
 
 
-def takes_given(model: Model, options: Options) -> bool:
-    """Whether the user's own ONNX file is deployed, rather than one written anew."""
-    if model.onnx is None or options.source == "torch":
-        return False
-    anew = options.precision == "int8" or options.batch > 1
-    return options.source == "given" or model.format == "onnx" or not anew
+def _require_read(pieces: Sequence[Piece], spec: Spec, name: str) -> None:
+    """Raise BadModel for what the board's parser would not read, before anything long is done."""
+    if spec.tensorrt is None:
+        return
+    parser = reads(spec.tensorrt)
+    for piece in pieces:
+        for text in parser.refusals(piece.model):
+            raise BadModel(f"{name}: {text}", "change the network, or choose --backend onnxruntime")
 
 
 def _trained(model: Model) -> tuple[Network, str]:

@@ -204,5 +204,6 @@ def _details(deployed: Deployed, listed: Sequence[Operator]) -> dict[str, Any]:
                 "nodes": dict(Counter(n.op_type for p in form.pieces for n in p.model.graph.node))}
 
     opset = next(o.version for o in deployed.pieces[0].model.opset_import if o.domain == "")
-    return {"opset": opset, "forms": [about(form) for form in deployed.forms],
+    return {"opset": opset, "precision": deployed.forms[0].precision,
+            "forms": [about(form) for form in deployed.forms],
             "datatypes": dict(Counter(o.datatype for o in listed))}

@@ -23,6 +23,14 @@ def opset(options: Options, newest: int | None) -> int:
     return options.opset or min(OPSETS[1], newest or OPSETS[1])
 
 
+def takes_given(model: Model, options: Options) -> bool:
+    """Whether the user's own ONNX file is deployed, rather than one written anew."""
+    if model.onnx is None or options.source == "torch":
+        return False
+    anew = options.precision == "int8" or options.batch > 1
+    return options.source == "given" or model.format == "onnx" or not anew
+
+
 def problems(model: Model, target: Target, options: Options, backend: str) -> list[Problem]:
     """Everything that stands in the way, most basic first."""
     found = []

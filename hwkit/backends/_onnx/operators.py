@@ -15,7 +15,7 @@ _TYPES = {TensorProto.FLOAT: "FLOAT32", TensorProto.FLOAT16: "FLOAT16", TensorPr
           TensorProto.INT64: "INT64", TensorProto.INT32: "INT32", TensorProto.BOOL: "BOOL"}
 _WIDTH = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.INT8: 1, TensorProto.INT64: 8,
           TensorProto.INT32: 4, TensorProto.BOOL: 1}
-_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ def operators(pieces: Sequence[Piece], precision: str) -> list[Operator]:
         made_by = {name: node for node in piece.model.graph.node for name in node.output}
         counted: set[str] = set()
         for node in piece.model.graph.node:
-            if node.op_type in _QUANTISERS:
+            if node.op_type in QUANTISERS:
                 continue
             weight_bytes, quantized = 0, False
             for name in node.input:
                 source = made_by.get(name)
-                while source is not None and source.op_type in _QUANTISERS:
+                while source is not None and source.op_type in QUANTISERS:
                     quantized = True
                     name, source = source.input[0], made_by.get(source.input[0])
                 stored = known.get(name)

@@ -41,7 +41,8 @@ def estimate(model: Model, target: Target, options: Options) -> Estimate:
 def plan(model: Model, target: Target, options: Options) -> BuildPlan:
     """One job that writes, checks and describes."""
     spec = {"model": model.placed(Path.cwd()).model_dump(mode="json"), "options": options.model_dump(mode="json"),
-            "opset": forecast.opset(options, None), "placement": "gpu" if target.gpu else "cpu"}
+            "opset": forecast.opset(options, None), "placement": "gpu" if target.gpu else "cpu",
+            "target": target.model_dump(mode="json")}
     return BuildPlan(
         files={SPEC: json.dumps(spec, indent=2, sort_keys=True)},
         commands=(command("hwkit.backends._onnx.convert:job", SPEC, RESULT, timeout_s=TIMEOUT_S,
