@@ -1,8 +1,8 @@
 """How fast a network can be on a GPU, from what its layers compute and move (Williams et al., CACM 52(4), 2009).
 
 A kernel takes no less than its operations at the GPU's peak rate, nor than its bytes at the memory's. What a real
-one takes is more: EFFICIENCY says by how much, and Gpu.kernel_launch_s what a kernel costs beside that. Kernels are
-counted as if every activation were fused: where a graph prevents that, it takes longer than `Times.high`.
+one takes is more: EFFICIENCY says by how much, and Gpu.kernel_launch_s what a kernel costs beside that. A graph
+whose activations TensorRT cannot fuse may take longer than `Times.high`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ ELEMENT_BYTES: dict[GpuPrecision, int] = {"f32": 4, "f16": 2, "int8": 1}
 
 # Share of its bound's speed at which a kernel of TensorRT runs at batch 1, launch apart. The low ends are the
 # largest tenths that explain even the slowest of the networks named.
-_FROM = "github.com/NVIDIA-AI-IOT/torch2trt@4e820ae31b benchmarks, float16, on a GPU of compute capability "
+_TORCH = "github.com/NVIDIA-AI-IOT/torch2trt@4e820ae31b benchmarks"
 EFFICIENCY: dict[Literal["tensor cores", "cores"], Interval] = {
-    "cores": Interval(low=0.4, high=1.0, kind="estimated",
-                      source=f"{_FROM}5.3: ResNet-18, ResNet-50, VGG-16 and SqueezeNet 1.1"),
-    "tensor cores": Interval(low=0.2, high=1.0, kind="estimated",
-                             source=f"{_FROM}7.2: ResNet-18, ResNet-50, VGG-16, MobileNetV2 and SqueezeNet 1.1"),
+    "cores": Interval(
+        low=0.4, high=1.0, kind="estimated",
+        source=f"float16 on compute capability 5.3: ResNet-18, ResNet-50, VGG-16 and SqueezeNet 1.1 ({_TORCH}); "
+               "on 6.2: ResNet-50 (github.com/NVIDIA-AI-IOT/tf_to_trt_image_classification@0aced03dc4 README.md)"),
+    "tensor cores": Interval(
+        low=0.2, high=1.0, kind="estimated",
+        source="float16 on compute capability 7.2: ResNet-18, ResNet-50, VGG-16, MobileNetV2 and SqueezeNet 1.1 "
+               f"({_TORCH})"),
 }
 
 # Multiply-accumulates a multiprocessor does in a cycle, dense, on tensor cores where there are: f32 (TF32 from 8.0
