@@ -2,7 +2,8 @@
 
 A kernel takes no less than its operations at the GPU's peak rate, nor than its bytes at the memory's. What a real
 one takes is more: EFFICIENCY says by how much, and Gpu.kernel_launch_s what a kernel costs beside that. A graph
-whose activations TensorRT cannot fuse may take longer than `Times.high`.
+whose activations TensorRT cannot fuse may take longer than `Times.high`. Convolutions are counted as direct ones:
+Winograd's way multiplies less (2.25 times for 3x3), so a float one that computing limits may beat `Times.low`.
 """
 
 from __future__ import annotations
