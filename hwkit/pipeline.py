@@ -216,6 +216,16 @@ def board_for(target_name: str, named: str | None) -> Board | None:
     return next(iter(boards_of(target_name)), None)
 
 
+def carried(target_name: str, results: Path) -> Board:
+    """A board whose results were brought here in a folder. Raises BadInput when there is none."""
+    if not (results / "result.json").is_file():
+        raise BadInput(f"{results} holds no results of a board: it has no result.json",
+                       "the plan leaves them in board/out of the artifact's folder there")
+    return Board(name=f"carried-{target_name}", target=target_name, kind="measured", runner="carried",
+                 description=f"the plan was executed elsewhere; results brought here in {results}",
+                 options={"results": str(results)})
+
+
 def require_ready(chosen: Board) -> None:
     """Raise ToolMissing before any long work when a board is not ready."""
     problems = [p.message for p in runners.runner(chosen.runner).missing(chosen) if p.fatal]

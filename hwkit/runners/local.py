@@ -16,13 +16,14 @@ from pydantic import Field
 
 from hwkit.artifact import Artifact, Finding, Problem
 from hwkit.board import Board
+from hwkit.data import cache_root
 from hwkit.describe import Frozen, NonEmpty, validated
 from hwkit.errors import HwkitError, JobFailed, ToolMissing
 from hwkit.gpu.ort_profile import CPU
 from hwkit.jobs import Say
 from hwkit.measurement import Measurement, sampled
 from hwkit.process import run as run_process
-from hwkit.runners import Request, Run, _findings, _ort_run, _tflite_run
+from hwkit.runners import Request, Run, _findings, _ort_run, _tflite_run, _trt_run
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 ONNX = "onnxruntime"
@@ -38,11 +39,13 @@ class Options(Frozen):
     timeout_s   the longest a run may take
     providers   onnxruntime's, in order of preference, each a name or [name, {option = value}]
     python      an interpreter that has onnxruntime, where hwkit's own has another or none
+    trtexec     TensorRT's program, where it is neither on the PATH nor where TensorRT puts it
     """
 
     timeout_s: float = Field(default=900.0, gt=0)
     providers: tuple[NonEmpty | _ort_run.Provider, ...] = Field(default=(CPU,), min_length=1)
     python: NonEmpty | None = None
+    trtexec: NonEmpty | None = None
 
     def listed(self) -> list[_ort_run.Provider]:
         return [(p, {}) if isinstance(p, str) else p for p in self.providers]
@@ -91,6 +94,8 @@ def run(artifact: Artifact, board: Board, request: Request, say: Say) -> Run:
     """
     limits = options(board)
     with tempfile.TemporaryDirectory(prefix="hwkit-run-") as scratch:
+        if _trt_run.holds(artifact):
+            return _run_tensorrt(artifact, board, request, limits, Path(scratch), say)
         if _ort_run.holds(artifact):
             return _run_onnx(artifact, board, request, limits, Path(scratch), say)
         return _run_tflite(artifact, board, request, limits, Path(scratch), say)
@@ -124,6 +129,16 @@ def _run_onnx(artifact: Artifact, board: Board, request: Request, limits: Option
     else:
         result, lost = _tflite_run.read_answer(folder, _ort_run.Result), ""
     return _ort_run.told(artifact, board, request, providers, folder, result, lost)
+
+
+def _run_tensorrt(artifact: Artifact, board: Board, request: Request, limits: Options, folder: Path,
+                  say: Say) -> Run:
+    job = _trt_run.write_job(artifact, request, folder, cache_root() / "engines", limits.trtexec or "")
+    try:
+        _execute(sys.executable, _trt_run.payload(), job, limits.timeout_s, request.threads, say)
+    except JobFailed as e:
+        raise _trt_run.failed(folder, e) from None
+    return _trt_run.told(artifact, board, folder, _trt_run.read(folder))
 
 
 def _execute(python: str, payload: Path, job: Path, timeout_s: float, threads: int, say: Say) -> None:
