@@ -33,7 +33,7 @@ def figures() -> list[Line]:
         folder = Path(scratch)
         networks = [*zoo.trained(), "efficientnet_lite0"]
         return [_size(folder), *(_drop(name, folder) for name in networks),
-                *(_time(name, folder) for name in TIMED)]
+                *(_time(name, folder) for name in TIMED), _forms(folder)]
 
 
 def _built(model: str, target: str, backend: str, precision: str, folder: Path, **options: str) -> Artifact:
@@ -66,6 +66,23 @@ def _drop(name: str, folder: Path) -> Line:
                 "measured", judged(before - after <= LARGEST_DROP),
                 f"{percent(before)} and {percent(after)} of {n} test images, QDQ executed on this CPU; layers "
                 f"left in float: {left.partition(':')[0]}")
+
+
+def _forms(folder: Path) -> Line:
+    """Each form built as what is deployed, and timed in turns."""
+    artifacts = {form: _built("dsodenet", board(BOARD).target, BACKEND, "f32", folder / form, images="64", ode=form,
+                              beside="no") for form in ("unrolled", "stepped", "loop")}
+    request = Request(iterations=30, duration_s=SECONDS, operators=False)
+    taken: dict[str, list[float]] = {form: [] for form in artifacts}
+    for number in range(ROUNDS):
+        say(f"forms of dsodenet: round {number + 1} of {ROUNDS}")
+        for form, artifact in artifacts.items():
+            found = pipeline.run(artifact, board(BOARD), request, say)
+            taken[form].append(next(m.value for m in found.measurements if m.quantity == "latency"))
+    medians = {form: statistics.median(times) for form, times in taken.items()}
+    return Line("dsodenet f32: a Loop over the faster of unrolled and stepped, this CPU",
+                f"{medians['loop'] / min(medians['unrolled'], medians['stepped']):.2f}", "", "measured",
+                "for information", ", ".join(f"{form} {shown(value, 's')}" for form, value in medians.items()))
 
 
 def _time(name: str, folder: Path) -> Line:

