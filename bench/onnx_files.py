@@ -70,8 +70,8 @@ def _drop(name: str, folder: Path) -> Line:
 
 def _forms(folder: Path) -> Line:
     """Each form built as what is deployed, and timed in turns."""
-    artifacts = {form: _built("dsodenet", board(BOARD).target, BACKEND, "f32", folder / form, images="64", ode=form,
-                              beside="no") for form in ("unrolled", "stepped", "loop")}
+    artifacts = {form: _built("dsodenet", board(BOARD).target, BACKEND, "f32", folder / form, images="64",
+                              ode=form, beside="no") for form in ("unrolled", "stepped", "loop")}
     request = Request(iterations=30, duration_s=SECONDS, operators=False)
     taken: dict[str, list[float]] = {form: [] for form in artifacts}
     for number in range(ROUNDS):

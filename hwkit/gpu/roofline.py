@@ -137,7 +137,7 @@ def places(layers: Iterable[Layer], precision: GpuPrecision, under: Roof) -> lis
 def estimate(layers: Sequence[Layer], precision: GpuPrecision, target: Target) -> Times | None:
     """Time of one inference through TensorRT in target.gpu.power_mode; None where figures are missing.
 
-    low    every kernel at its bound, without launches, and with all that the L2 cache can hold already there
+    low    every kernel at its bound, launched together as one, with all that the L2 cache can hold already there
     value  at the geometric means of efficiency and launch
     high   at the least efficiency and the longest launch
     """
@@ -155,7 +155,7 @@ def estimate(layers: Sequence[Layer], precision: GpuPrecision, target: Target) -
     kept = min(cache, ELEMENT_BYTES[precision] * sum(k.weights for k in done))
     computing = under.seconds(sum(2 * k.macs for k in done), 0)
     middle, launched = math.sqrt(share.low * share.high), math.sqrt(launch.low * launch.high)
-    return Times(low=max(computing, whole(cache) - kept / under.bytes_per_s),
+    return Times(low=launch.low + max(computing, whole(cache) - kept / under.bytes_per_s),
                  value=whole(0) / middle + len(done) * launched,
                  high=whole(0) / share.low + len(done) * launch.high)
 

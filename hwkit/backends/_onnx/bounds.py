@@ -72,9 +72,9 @@ def bounded(pieces: Sequence[Piece], precision: Precision, target: Target) -> Bo
     latency = Measurement(
         quantity="latency", unit="s", kind="estimated", samples=(times.value,), low=times.low, high=times.high,
         source=f"{len(there)} kernels on the roofline of the target's GPU {mode}; low: every kernel at the GPU's "
-               "peak or its memory's rate, none launched; high: the least efficiency and the longest launch that "
-               "published times of other networks leave open; convolutions taken as direct ones, copies to and "
-               "from the GPU not counted",
+               "peak or its memory's rate, all launched as one; high: the least efficiency and the longest launch "
+               "that published times of other networks leave open; convolutions taken as direct ones, copies to "
+               "and from the GPU not counted",
         conditions={"precision": precision, "power_mode": target.gpu.power_mode})
     memory = sum(place.limit == "memory-bound" for place in there)
     slowest = max(there, key=lambda place: place.seconds)
