@@ -17,7 +17,7 @@ import torch
 from onnx import ModelProto
 from torch import fx
 
-from hwkit.backends._onnx.tidy import tidied
+from hwkit.backends._onnx.tidy import rename, tidied
 from hwkit.errors import BadModel
 from hwkit.nn.program import Program
 
@@ -53,9 +53,7 @@ def given(path: Path, stage: str) -> ModelProto:
     new = {next(i.name for i in model.graph.input if i.name not in constants): INPUTS[0],
            model.graph.output[0].name: OUTPUT}
     for node in model.graph.node:
-        for names in (node.input, node.output):
-            for k, name in enumerate(names):
-                names[k] = new.get(name, name)
+        rename(node, new)
     kept = [i for i in model.graph.input if i.name in new]
     del model.graph.input[:]
     model.graph.input.extend(kept)

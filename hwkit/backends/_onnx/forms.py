@@ -9,14 +9,14 @@ All are the same operators on the same weights, int8 scales included, so that th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from hwkit.backends._onnx.export import INPUTS, OUTPUT
-from hwkit.backends._onnx.tidy import IR_VERSION
+from hwkit.backends._onnx.tidy import IR_VERSION, read, rename
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def unrolled(pieces: Sequence[Piece]) -> ModelProto:
     whole = _Whole(pieces)
     for piece in pieces:
         constants = _constant_values(piece.model)
-        once = [n for n in piece.model.graph.node if set(n.input) <= constants]
-        each = [n for n in piece.model.graph.node if not set(n.input) <= constants]
+        once = [n for n in piece.model.graph.node if read(n) <= constants]
+        each = [n for n in piece.model.graph.node if not read(n) <= constants]
         whole.nodes += once
         made = {name for node in each for name in node.output}
         for k in range(piece.repeat):
@@ -112,28 +112,20 @@ class _Whole:
     def model(self) -> ModelProto:
         """The last value is the graph's output."""
         for node in self.nodes:
-            for k, name in enumerate(node.output):
-                node.output[k] = self.output.name if name == self.value else name
-        read = set(_read(self.nodes))
+            rename(node, {self.value: self.output.name})
+        needed = {name for node in self.nodes for name in read(node)}
         graph = helper.make_graph(self.nodes, "network", [self.input], [self.output],
-                                  [t for t in self.constants.values() if t.name in read])
+                                  [t for t in self.constants.values() if t.name in needed])
         made = helper.make_model(graph, producer_name="hwkit", ir_version=IR_VERSION,
                                  opset_imports=list(self.base.opset_import))
         return shape_inference.infer_shapes(made, strict_mode=True, data_prop=True)
-
-
-def _read(nodes: Sequence[NodeProto]) -> Iterator[str]:
-    for node in nodes:
-        yield from node.input
-        for attribute in node.attribute:
-            yield from _read(attribute.g.node)
 
 
 def _constant_values(model: ModelProto) -> set[str]:
     """Names of constants, of what nodes make of constants alone, and "" of an input left out."""
     known = {"", *(t.name for t in model.graph.initializer)}
     for node in model.graph.node:
-        if set(node.input) <= known:
+        if read(node) <= known:
             known |= set(node.output)
     return known
 
@@ -142,7 +134,5 @@ def _renamed(node: NodeProto, new: dict[str, str], stage: str, step: str) -> Nod
     copy = NodeProto()
     copy.CopyFrom(node)
     copy.name = stage + step + node.name.removeprefix(stage)
-    for names in (copy.input, copy.output):
-        for k, name in enumerate(names):
-            names[k] = new.get(name, name)
+    rename(copy, new)
     return copy

@@ -8,12 +8,11 @@ block <stage>@<step>/<operator><number>.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 IR_VERSION = 8      # the newest that the onnxruntime of every JetPack reads
@@ -66,7 +65,7 @@ class _Graph:
         kept = []
         for node in self.nodes:
             given = [self.constants.get(name) for name in node.input if name]
-            if any(value is None for value in given) or _has_body(node) or node.op_type in _KEPT:
+            if any(value is None for value in given) or any(True for _ in _bodies(node)) or node.op_type in _KEPT:
                 kept.append(node)
                 continue
             values = self._evaluated(node)
@@ -94,11 +93,11 @@ class _Graph:
             else:
                 kept.append(node)
         self.nodes = kept
+        for name in other:                      # where a chain of them ends
+            while other[name] in other:
+                other[name] = other[other[name]]
         for node in self.nodes:
-            for k, name in enumerate(node.input):
-                while name in other:
-                    name = other[name]
-                node.input[k] = name
+            rename(node, other)
 
     def pads_into_convolutions(self) -> None:
         """Zeros put around an image by a node of their own become the convolution's padding."""
@@ -154,8 +153,7 @@ class _Graph:
             if one != name:
                 other[name] = one
         for node in self.nodes:
-            for k, name in enumerate(node.input):
-                node.input[k] = other.get(name, name)
+            rename(node, other)
         for name in other:
             del self.constants[name]
 
@@ -164,15 +162,13 @@ class _Graph:
         kept = {v.name for v in (*self.inputs, *self.outputs)}
         new = {name: f"{stage}.w{k}" for k, name in enumerate(self.constants)}
         for node in self.nodes:
-            for name in node.output:
+            for name in _given(node):
                 if name and name not in kept:
                     new.setdefault(name, f"{stage}.{len(new)}")
         for number, node in enumerate(self.nodes, first):
             node.name = f"{stage}/{node.op_type}{number}"
             node.doc_string = ""
-            for names in (node.input, node.output):
-                for k, name in enumerate(names):
-                    names[k] = new.get(name, name)
+            rename(node, new)
         self.constants = {new[name]: value for name, value in self.constants.items()}
 
     def shorten(self, stage: str) -> None:
@@ -187,9 +183,7 @@ class _Graph:
 
         for node in self.nodes:
             node.name = short(node.name)
-            for names in (node.input, node.output):
-                for k, name in enumerate(names):
-                    names[k] = short(name)
+            rename(node, {name: short(name) for name in (*_all_inputs(node), *_given(node))})
         self.constants = {short(name): value for name, value in self.constants.items()}
 
     def sort(self) -> None:
@@ -197,7 +191,7 @@ class _Graph:
         known = {"", *self.constants, *(v.name for v in self.inputs)}
         waiting, self.nodes = self.nodes, []
         while waiting:
-            ready = [node for node in waiting if known.issuperset(node.input)]
+            ready = [node for node in waiting if known >= read(node)]
             if not ready:
                 raise ValueError(f"{waiting[0].name} reads a value that nothing gives")
             first = ready[0]
@@ -215,14 +209,45 @@ class _Graph:
         return shape_inference.infer_shapes(made, strict_mode=True, data_prop=True)
 
 
-def _has_body(node: NodeProto) -> bool:
-    return any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute)
+def read(node: NodeProto) -> set[str]:
+    """What a node and the bodies of loops and branches in it read from around it."""
+    return set(_all_inputs(node)) - {name for body in _bodies(node) for name in _given_in(body)}
+
+
+def rename(node: NodeProto, new: Mapping[str, str]) -> None:
+    """Other names for values, in bodies too: in ONNX a body's own names are none of those around it."""
+    for names in (node.input, node.output):
+        for k, name in enumerate(names):
+            names[k] = new.get(name, name)
+    for body in _bodies(node):
+        for value in (*body.input, *body.output, *body.value_info, *body.initializer):
+            value.name = new.get(value.name, value.name)
+        for inner in body.node:
+            rename(inner, new)
+
+
+def _bodies(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        yield from (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
 
 
 def _all_inputs(node: NodeProto) -> Iterator[str]:
-    """What a node reads, the bodies of loops and branches included."""
+    """What a node reads, and its bodies and what they give: of values around it and of their own."""
     yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from _all_inputs(inner)
+    for body in _bodies(node):
+        yield from (value.name for value in body.output)
+        for inner in body.node:
+            yield from _all_inputs(inner)
+
+
+def _given(node: NodeProto) -> Iterator[str]:
+    """Values that come into being with a node, in its bodies too."""
+    yield from node.output
+    for body in _bodies(node):
+        yield from _given_in(body)
+
+
+def _given_in(body: GraphProto) -> Iterator[str]:
+    yield from (value.name for value in (*body.input, *body.initializer))
+    for inner in body.node:
+        yield from _given(inner)
