@@ -16,7 +16,7 @@ from hwkit.errors import BadInput, BoardError, HwkitError, JobFailed, ToolMissin
 from hwkit.files import write_json
 from hwkit.gpu.ort_profile import CPU
 from hwkit.measurement import sampled
-from hwkit.runners import Request, Run, _findings, _forms, _tflite_run, power
+from hwkit.runners import Request, Run, _findings, _forms, _roofline, _tflite_run, power
 from hwkit.runners._ort_operators import Profiles, with_operators, without
 
 PASSES = ("memory", "outputs", "latency", "power", "operators")
@@ -200,7 +200,10 @@ def told(artifact: Artifact, board: Board, request: Request, providers: Sequence
         return run
     if found.operators is None:
         return without(run, lost or "not reached")
-    return with_operators(run, artifact, found.operators, folder, wanted, forms[0].median_s)
+    run = with_operators(run, artifact, found.operators, folder, wanted, forms[0].median_s)
+    if wanted not in _roofline.PROVIDERS:
+        return run
+    return _roofline.with_positions(run, artifact, int(options.get("device_id", 0)))
 
 
 def _timed_forms(artifact: Artifact, times: Latency, folder: Path) -> tuple[list[_forms.Form], list[Finding]]:
