@@ -94,6 +94,14 @@ def branching(path: Path) -> None:
     onnx_file(nodes, path, {"zero": np.float32(0) * np.ones((), np.float32), "last": values(36, CLASSES)})
 
 
+def determinant(path: Path) -> None:
+    """An operator that no TensorRT reads."""
+    nodes = [helper.make_node("Det", ["image"], ["det"], name="det"),
+             helper.make_node("Reshape", ["det", "two"], ["flat"], name="flat"),
+             helper.make_node("Gemm", ["flat", "last"], ["score"], name="gemm")]
+    onnx_file(nodes, path, {"two": np.array([1, 1]), "last": values(1, CLASSES)})
+
+
 def quantised(path: Path) -> None:
     """A convolution with QuantizeLinear and DequantizeLinear around it, as a user quantised it."""
     weight = values(4, 1, 3, 3)

@@ -14,10 +14,14 @@ from tests.sources import opening
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
-    """ "ode" from a function; "classifier", "branching" and "quantised" from .onnx files; all with inputs."""
+    """ "ode" from a function; "classifier", "branching", "quantised" and "det" from .onnx files.
+
+    All have inputs.
+    """
     folder = tmp_path_factory.mktemp("models")
-    for name in ("classifier", "branching", "quantised"):
-        getattr(builds, name)(folder / f"{name}.onnx")
+    for name, write in (("classifier", builds.classifier), ("branching", builds.branching),
+                        ("quantised", builds.quantised), ("det", builds.determinant)):
+        write(folder / f"{name}.onnx")
     inputs = builds.data(folder / "inputs.npz")
     words = {"ode": builds.factory(folder / "net.py"), **{p.stem: str(p) for p in folder.glob("*.onnx")}}
     cases = {name: (word, {"data": inputs}) for name, word in words.items()}
