@@ -8,7 +8,7 @@ from pathlib import Path
 from hwkit.artifact import Artifact, Finding, Operator, StageFile
 from hwkit.describe import Frozen
 from hwkit.errors import BoardError
-from hwkit.gpu import ort_profile, trace
+from hwkit.gpu import attribution, ort_profile, trace
 from hwkit.gpu.ort_profile import CPU, ModelRun, NodeCost, Profile
 from hwkit.runners import OperatorCost, Run
 from hwkit.units import shown
@@ -63,13 +63,22 @@ def with_operators(run: Run, artifact: Artifact, profiles: Profiles, folder: Pat
         return without(run, e.message).model_copy(update={"files": texts})
     costs, added = _operators(artifact, stages)
     findings = [_adds_up(artifact, stages, costs, timed_s), *_added(added, costs, stages),
-                *_fall_back(stages, wanted),
+                *_fall_back(stages, wanted), _spent(stages, wanted),
                 Finding(name="trace", ok=None, text=f"{TRACE}, beside the raw samples of this run, shows one "
                                                     "inference in chrome://tracing or ui.perfetto.dev")]
     return run.model_copy(update={
         "operator_costs": costs, "operator_unit": "s", "operator_kind": run.measurements[0].kind,
         "operators": added, "findings": (*run.findings, *findings),
         "files": {**texts, TRACE: trace.text(_trace(artifact, stages, profiles.runs, run.board))}})
+
+
+def _spent(stages: Sequence[_Stage], wanted: str) -> Finding:
+    """What the profiled time goes to: computing, or what stands around it."""
+    spent = attribution.chained([attribution.of_onnxruntime(
+        [c.model_copy(update={"seconds": c.seconds * one.stage.repeat}) for c in one.costs], wanted)
+        for one in stages])
+    heavy = ", ".join(f"{layer.name} {shown(layer.seconds, 's')}" for layer in spent.heaviest())
+    return Finding(name="where the time goes", ok=None, text=f"{spent.text()}; heaviest: {heavy}")
 
 
 def _text(path: Path) -> str:

@@ -191,7 +191,7 @@ def test_a_provider_that_this_onnxruntime_lacks_is_one_line(stepped: Artifact) -
 
 def test_the_board_of_an_nvidia_gpu_asks_for_its_provider() -> None:
     board = boards.board("cuda")
-    assert local.options(board).listed() == [("CUDAExecutionProvider", {})]
+    assert local.options(board).listed() == [("CUDAExecutionProvider", {"use_tf32": "0"})]
     assert (board.kind, board.target) == ("measured", "cuda")
 
 

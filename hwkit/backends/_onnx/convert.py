@@ -22,7 +22,7 @@ from hwkit.backends._onnx.forecast import takes_given
 from hwkit.backends._onnx.forms import Piece, looped, unrolled
 from hwkit.backends._onnx.half import halved
 from hwkit.backends._onnx.operators import stored_weights
-from hwkit.backends._onnx.options import Options
+from hwkit.backends._onnx.options import Options, Precision
 from hwkit.backends._onnx.session import Chain, whole
 from hwkit.describe import Frozen
 from hwkit.errors import BadInput, BadModel
@@ -38,7 +38,8 @@ from hwkit.target import Target
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 WHOLE = "net"       # the stage of a network without ODE blocks
 Network = Callable[[Floats], Floats]
-WIDER = {"int8": "f16", "f16": "f32"}
+# The next precision that a user may well choose instead; a CPU only stores float16.
+WIDER: dict[str, dict[Precision, Precision]] = {"gpu": {"int8": "f16", "f16": "f32"}, "cpu": {"int8": "f32", "f16": "f32"}}
 
 
 class Spec(Frozen):
@@ -101,7 +102,8 @@ def _written(spec: Spec, say: Say) -> Deployed:
     if options.precision == "int8" and not already:
         pieces, found = _quantized(spec, made.pieces, inputs.calibration, trained, say)
         findings.append(found)
-    forms = _forms(pieces, made.pieces, options if not already else options.model_copy(update={"beside": False}))
+    kept = options if not already else options.model_copy(update={"beside": False})
+    forms = _forms(pieces, made.pieces, kept, spec.placement)
     expected = outputs(trained, inputs.images, reference, say)
     return Deployed(forms=forms, pieces=pieces, inputs=inputs.images, expected=expected, labels=inputs.labels,
                     source=inputs.source, weights=made.weights, folded=made.folds, findings=findings,
@@ -170,7 +172,8 @@ def _quantized(spec: Spec, floats: Sequence[Piece], calibration: Floats, trained
     return chosen.pieces, chosen.finding
 
 
-def _forms(pieces: Sequence[Piece], floats: Sequence[Piece], options: Options) -> list[Form]:
+def _forms(pieces: Sequence[Piece], floats: Sequence[Piece], options: Options,
+           placement: qdq.Placement) -> list[Form]:
     """What is deployed, first; then what is timed beside it."""
     repeats = any(p.repeat > 1 for p in pieces)
     if options.ode in ("stepped", "loop") and not repeats:
@@ -178,7 +181,7 @@ def _forms(pieces: Sequence[Piece], floats: Sequence[Piece], options: Options) -
     half = options.precision == "f16"
     names = [options.ode] if options.ode != "auto" else ["unrolled", "stepped"] if repeats else ["unrolled"]
     found = [_form(name, options.precision, pieces, half) for name in names]
-    wider = WIDER.get(options.precision)
+    wider = WIDER["cpu" if placement == "cpu" else "gpu"].get(options.precision)
     if options.beside and wider is not None:
         found.append(_form(names[0], wider, floats, wider == "f16"))
     return found if repeats else [f.renamed("") for f in found]
