@@ -39,7 +39,8 @@ PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 WHOLE = "net"       # the stage of a network without ODE blocks
 Network = Callable[[Floats], Floats]
 # The next precision that a user may well choose instead; a CPU only stores float16.
-WIDER: dict[str, dict[Precision, Precision]] = {"gpu": {"int8": "f16", "f16": "f32"}, "cpu": {"int8": "f32", "f16": "f32"}}
+WIDER: dict[str, dict[Precision, Precision]] = {"gpu": {"int8": "f16", "f16": "f32"},
+                                                "cpu": {"int8": "f32", "f16": "f32"}}
 
 
 class Spec(Frozen):
