@@ -35,6 +35,18 @@ def test_a_data_set_calibrates_on_train_and_scores_on_test() -> None:
     np.testing.assert_array_equal(samples((1, 8, 8), 20, dataset="digits").calibration, found.calibration)
 
 
+def test_calibration_images_come_with_their_classes() -> None:
+    """In the order of the images, whatever the number; the user's own file has none."""
+    train = datasets.load("digits", "train")
+    known = {image.tobytes(): label for image, label in zip(train.images, train.labels, strict=True)}
+    found = samples((1, 8, 8), 200, dataset="digits")
+    assert found.classes is not None
+    assert found.classes.tolist() == [known[image.tobytes()] for image in found.calibration]
+    kept = found.first(3).classes
+    assert kept is not None
+    np.testing.assert_array_equal(kept, found.classes)
+
+
 def test_fewer_test_images() -> None:
     found = samples((1, 8, 8), 5, dataset="digits").first(9)
     assert found.labels is not None
@@ -60,6 +72,7 @@ def test_ones_own_inputs_go_before_a_data_set(tmp_path: Path) -> None:
 def test_labels_may_be_missing(tmp_path: Path) -> None:
     path = npz(tmp_path, calibration=GOOD["calibration"], images=GOOD["images"])
     assert samples(SHAPE, 5, data=path).labels is None
+    assert samples(SHAPE, 5, data=path).classes is None
 
 
 @pytest.mark.parametrize(("change", "words"), [

@@ -219,3 +219,16 @@ def test_branches_in_float16_and_int8(target: str, apart: float, build: Build, g
     wanted = np.concatenate([run(given / "branching.onnx", x) for x in golden(artifact, "inputs")[:, None]])
     assert 1e-6 < error(golden(artifact, "outputs"), wanted) < apart
     assert "If" in [n.op_type for n in graph(artifact).graph.node]
+
+
+def test_a_loop_that_hwkit_wrote_is_taken_as_a_users_file(build: Build, models: dict[str, Model],
+                                                          tmp_path: Path) -> None:
+    """Its body reads weights from around it, and its values are called as new ones would be."""
+    first = build("ode", "jetson-orin-nano", precision="f32", ode="loop")
+    assert "Loop" in [n.op_type for n in graph(first).graph.node]
+    file = first.path("model.onnx")
+    model = models["branching"].model_copy(update={"path": file, "onnx": file, "name": "loop"})
+    for precision, apart in (("f32", 0.0), ("f16", 5e-3)):
+        again = builds.built(model, "jetson-orin-nano", tmp_path / precision, precision=precision)
+        for x, got in zip(golden(again, "inputs")[:, None], golden(again, "outputs"), strict=True):
+            assert error(got, run(file, x)[0]) <= apart
