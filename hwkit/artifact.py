@@ -213,6 +213,13 @@ class Backend(Protocol):
     def collect(self, build_dir: Path) -> Built: ...
 
 
+def read_built(path: Path, what: str) -> Built:
+    """What a backend's job wrote into `path`. Raises BadInput when it has not run there."""
+    if not path.is_file():
+        raise BadInput(f"{path.parent} holds no {what}", "hwkit build --target TARGET MODEL")
+    return Built.model_validate_json(path.read_bytes())
+
+
 def require_replaceable(folder: Path) -> None:
     """Raise BadInput unless an artifact may be written at `folder`.
 

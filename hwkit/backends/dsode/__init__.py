@@ -18,10 +18,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from hwkit.artifact import BuildPlan, Built, Estimate, Problem
+from hwkit.artifact import BuildPlan, Built, Estimate, Problem, read_built
 from hwkit.backends.dsode import forecast, vendor
 from hwkit.backends.dsode.options import Options, parse
-from hwkit.errors import BadInput
 from hwkit.jobs import command
 from hwkit.model import Model
 from hwkit.target import Target
@@ -66,7 +65,4 @@ def plan(model: Model, target: Target, options: Options) -> BuildPlan:
 
 def collect(build_dir: Path) -> Built:
     """What the job and the vendor's tools wrote. Raises BadInput when nothing has run there."""
-    path = build_dir / RESULT
-    if not path.is_file():
-        raise BadInput(f"{build_dir} holds no build of the on-chip engine", "hwkit build --target TARGET MODEL")
-    return vendor.collected(Built.model_validate_json(path.read_bytes()), build_dir)
+    return vendor.collected(read_built(build_dir / RESULT, "build of the on-chip engine"), build_dir)

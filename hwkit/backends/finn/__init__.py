@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hwkit.artifact import BuildPlan, Built, Command, Estimate, Problem
+from hwkit.artifact import BuildPlan, Built, Command, Estimate, Problem, read_built
 from hwkit.backends.finn.options import Options, parse
 from hwkit.data import cache_root
 from hwkit.errors import BadInput
@@ -119,7 +119,4 @@ def _fpga(target: Target) -> Fpga:
 
 def collect(build_dir: Path) -> Built:
     """What FINN made. Raises BadInput when it has not run there."""
-    path = build_dir / RESULT
-    if not path.is_file():
-        raise BadInput(f"{build_dir} holds no FINN build", "hwkit build --target TARGET MODEL")
-    return Built.model_validate_json(path.read_bytes())
+    return read_built(build_dir / RESULT, "FINN build")

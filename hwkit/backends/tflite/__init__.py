@@ -21,10 +21,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from hwkit.artifact import BuildPlan, Built, Estimate, Problem
+from hwkit.artifact import BuildPlan, Built, Estimate, Problem, read_built
 from hwkit.backends.tflite import forecast
 from hwkit.backends.tflite.options import Options, parse
-from hwkit.errors import BadInput
 from hwkit.jobs import command
 from hwkit.model import Model
 from hwkit.target import Target
@@ -64,7 +63,4 @@ def plan(model: Model, target: Target, options: Options) -> BuildPlan:
 
 def collect(build_dir: Path) -> Built:
     """What the job wrote. Raises BadInput when it has not run there."""
-    path = build_dir / RESULT
-    if not path.is_file():
-        raise BadInput(f"{build_dir} holds no TFLite build", "hwkit build --target TARGET MODEL")
-    return Built.model_validate_json(path.read_bytes())
+    return read_built(build_dir / RESULT, "TFLite build")
