@@ -27,10 +27,14 @@ MANIFEST = "manifest.json"
 
 
 class Problem(Frozen):
-    """Something a backend's check found. `fatal` ones stop the build."""
+    """Something a backend's check found. `fatal` ones stop the build.
+
+    decide   it is for the user to choose what to do: no other backend is taken in this one's place
+    """
 
     message: str
     fatal: bool = True
+    decide: bool = False
 
 
 class StageFile(Frozen):

@@ -138,18 +138,26 @@ def _tried(model: Model, chosen: Target, wanted: Wanted) -> _Tried:
     if wanted.backend is not None and wanted.backend not in chosen.backends:
         raise BadInput(f"target {chosen.name} has no backend {wanted.backend!r}",
                        f"it has {', '.join(chosen.backends)}")
-    name = wanted.backend or _able(model, chosen)
+    name = wanted.backend or _able(model, chosen, wanted)
     tool = backends.backend(name)
     options = tool.options(wanted.options, chosen)
     return _Tried(name, tool, options, (*_conflicts(model, wanted), *tool.check(model, chosen, options)))
 
 
-def _able(model: Model, chosen: Target) -> str:
-    """The target's first backend that finds nothing fatal with its default options, else the first."""
+def _able(model: Model, chosen: Target, wanted: Wanted) -> str:
+    """The target's first backend that finds nothing fatal, or something that the user must decide; else the first.
+
+    With the options that the user gave, as far as they are this backend's.
+    """
     if len(chosen.backends) > 1:
         for name in chosen.backends:
             tool = backends.backend(name)
-            if not any(p.fatal for p in tool.check(model, chosen, tool.options({}, chosen))):
+            try:
+                options = tool.options(wanted.options, chosen)
+            except BadInput:
+                options = tool.options({}, chosen)
+            problems = [p for p in tool.check(model, chosen, options) if p.fatal]
+            if not problems or any(p.decide for p in problems):
                 return name
     return chosen.backends[0]
 

@@ -99,7 +99,7 @@ def _written(spec: Spec, say: Say) -> Deployed:
     already = qdq.quantised_nodes(pieces[0].model)
     if already and options.precision != "int8":
         raise BadInput(f"{model.name} is quantised already (node {already[0]}) and deployed as it is",
-                       "leave out --precision, or choose a target that has int8")
+                       "choose --precision int8, on a target that has it")
     if options.precision == "int8" and not already:
         pieces, found = _quantized(spec, made.pieces, inputs.calibration, trained, say)
         findings.append(found)

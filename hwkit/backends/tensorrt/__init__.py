@@ -44,9 +44,9 @@ def check(model: Model, target: Target, options: Options) -> list[Problem]:
     if not forecast.takes_given(model, options):
         if opset > parser.opset:
             found.append(Problem(message=f"TensorRT {parser.version} reads ONNX up to opset {parser.opset}, not "
-                                         f"{opset}: choose opset={parser.opset}"))
+                                         f"{opset}: choose opset={parser.opset}", decide=True))
         return found
-    found += [Problem(message=f"{model.name}: {text}") for text in _refused(model, parser)]
+    found += [Problem(message=f"{model.name}: {text}", decide=True) for text in _refused(model, parser)]
     return found
 
 
@@ -54,7 +54,9 @@ def _refused(model: Model, parser: Parser) -> list[str]:
     import onnx
 
     assert model.onnx is not None
-    again = "" if model.format == "onnx" else "; source=torch writes it anew"
+    again = ", or choose --backend onnxruntime"
+    if model.format != "onnx":
+        again = f", let --set source=torch write it anew{again}"
     return [f"{text}{again}" for text in parser.refusals(onnx.load(model.onnx, load_external_data=False))]
 
 

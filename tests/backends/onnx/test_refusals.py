@@ -33,13 +33,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("words", "told", "step"), [
-    (["--target", NANO, "--backend", "tensorrt", "new.onnx"],
+    (["--target", NANO, "new.onnx"],
      "opset 19 is newer than the 13 that TensorRT 8.2.1 reads", "export it with opset 13"),
     (["--target", ORIN, *PLAIN, "--precision", "f16", "--set", "source=torch", "--set", "opset=19"],
      "opset 19 is not written", "choose 13 to 17"),
     (["--target", NANO, *PLAIN, "--set", "source=torch", "--set", "opset=17"],
      "TensorRT 8.2.1 reads ONNX up to opset 13, not 17", "choose opset=13"),
-    (["--target", ORIN, "--backend", "tensorrt", "det.onnx"],
+    (["--target", ORIN, "--precision", "f32", "det.onnx"],
      "node 'det' (Det): TensorRT 10.3.0 does not read this operator", "use ONNX Runtime"),
     (["--target", ORIN, "det.onnx"], "int8 needs real inputs", "--data FILE.npz"),
     (["--target", ORIN, "dynamic.onnx"], "takes inputs of varying shape (1,?,?)", "--input-shape 1,?,?"),
@@ -69,7 +69,7 @@ def test_one_line_and_the_next_step(words: list[str], told: str, step: str, fold
 def test_a_precision_asked_of_a_quantised_file(models: dict[str, Model], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"is quantised already \(node .*Conv") as caught:
         builds.built(models["quantised"], ORIN, tmp_path, precision="f16")
-    assert caught.value.hint.startswith("leave out --precision")
+    assert caught.value.hint.startswith("choose --precision int8")
 
 
 def test_what_tensorrt_does_not_read_onnxruntime_runs(models: dict[str, Model], tmp_path: Path) -> None:
