@@ -274,6 +274,9 @@ def report_on(artifact: Artifact, chosen: Board | None, budget: Budget | None, r
         keep(result, artifact, artifact.folder.parent / "runs")
     manifest = artifact.manifest
     why = f"no board executes what {manifest.backend} makes for {manifest.target}: hwkit list boards"
+    if manifest.built.board_plan:
+        why = (f"no {manifest.target} is at hand: execute the plan there (see Checks), then "
+               f"hwkit run {artifact.folder} --results DIR")
     report = assemble(artifact, target(manifest.target), chosen, result, budget, reproduce,
                       "" if chosen else why)
     save(Reports(reports=(report,)), artifact.folder)

@@ -211,7 +211,7 @@ def assemble(artifact: Artifact, target: Target, board: Board | None, run: Run |
     rows = _rows((*built.operators, *(run.operators if run else ())), costs)
     taken = run.measurements if run else ()
     measurements = (*taken, *(m for m in built.figures if m.quantity not in {t.quantity for t in taken}))
-    of_a_run = ("latency", "energy") if target.fpga else ("latency", "energy", "peak_rss")
+    of_a_run = ("latency", "energy") if target.fpga or target.gpu else ("latency", "energy", "peak_rss")
     known = {m.quantity for m in measurements}
     missing = {q: why for q, why in (run.not_measured if run else dict.fromkeys(of_a_run, why_not_run)).items()
                if q not in known}
