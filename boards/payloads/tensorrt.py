@@ -10,7 +10,8 @@ Standard library, Python 3.6 or newer, and trtexec. It interprets only what it n
     passes        of "build", "outputs", "latency", "operators"; done in this order, "build" in any case
     samples       how many inputs to compute an output of
     warmup_ms, duration_s, iterations   of the timed and of the profiled run
-    idle_s        how long to record the idle board before each timed run; 0 records no power
+    idle_s        how long to record the idle board before a network is timed; 0 records no power. Power is
+                  recorded of forms that are one engine: of several, each is timed alone
     engines       folder for engines and timing caches, kept from run to run
     prebuilt      {name of an engine: file}: engines brought along; one that is not for this board ends the run
     trtexec       the program, "" to look for it
@@ -447,12 +448,14 @@ def outputs_pass(board, chain, paths, samples, name):
     return {"file": name, "n": count}
 
 
-def latency_pass(board, engine, path):
-    """One engine timed, power recorded beside it."""
+def latency_pass(board, engine, path, alone):
+    """One engine timed; power recorded beside it where it is the whole network."""
     name, job = engine["name"], board.job
     found = {"times": name + ".times.json", "log": name + ".time.log", "power": None, "power_problem": ""}
     recorder = None
-    if job["idle_s"] > 0 and sense is None:
+    if not alone:
+        found["power_problem"] = "it is one of several engines"
+    elif job["idle_s"] > 0 and sense is None:
         found["power_problem"] = "sense.py does not lie beside the program"
     elif job["idle_s"] > 0:
         recorder = sense.Recorder(board.path(name + ".power.jsonl"))
@@ -492,7 +495,7 @@ def window(marks, log):
     return [max(marks[STARTED], end - float(told.group(2))), end, int(told.group(1))]
 
 
-def operators_pass(board, engine, path):
+def operators_pass(board, engine, path, alone):
     """One engine timed layer by layer."""
     name = engine["name"]
     found = {"profile": name + ".profile.json", "layers": name + ".layers.json", "log": name + ".profile.log"}
@@ -550,7 +553,7 @@ def work(job, result):
     def each(one, name):
         def all_of(number, chain):
             for engine in chain:
-                told = one(board, engine, paths[engine["name"]])
+                told = one(board, engine, paths[engine["name"]], len(chain) == 1)
                 result["passes"].setdefault(name, {})[engine["name"]] = told
         return all_of
 
