@@ -147,19 +147,18 @@ def _tried(model: Model, chosen: Target, wanted: Wanted) -> _Tried:
 def _able(model: Model, chosen: Target, wanted: Wanted) -> str:
     """The target's first backend that finds nothing fatal, or something that the user must decide; else the first.
 
-    With the options that the user gave, as far as they are this backend's.
+    Only those that have the options which the user gave, where any has them.
     """
-    if len(chosen.backends) > 1:
-        for name in chosen.backends:
-            tool = backends.backend(name)
-            try:
-                options = tool.options(wanted.options, chosen)
-            except BadInput:
-                options = tool.options({}, chosen)
-            problems = [p for p in tool.check(model, chosen, options) if p.fatal]
-            if not problems or any(p.decide for p in problems):
-                return name
-    return chosen.backends[0]
+    having = []
+    for name in chosen.backends:
+        tool = backends.backend(name)
+        with contextlib.suppress(BadInput):
+            having.append((name, tool, tool.options(wanted.options, chosen)))
+    for name, tool, options in having if len(having) > 1 else ():
+        problems = [p for p in tool.check(model, chosen, options) if p.fatal]
+        if not problems or any(p.decide for p in problems):
+            return name
+    return having[0][0] if having else chosen.backends[0]
 
 
 def _conflicts(model: Model, wanted: Wanted) -> list[Problem]:
