@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hwkit.artifact import Finding
 from hwkit.backends._onnx.forms import Piece
-from hwkit.backends._onnx.operators import QUANTISERS, macs, values
+from hwkit.backends._onnx.operators import QUANTISERS, behind, macs, values
 from hwkit.backends._onnx.options import Precision
 from hwkit.gpu.roofline import Layer, estimate, places, roof
 from hwkit.measurement import Measurement
@@ -34,12 +34,12 @@ def layers(pieces: Sequence[Piece]) -> list[Layer]:
     found: list[Layer] = []
     for piece in pieces:
         known = values(piece.model)
-        raw = {n.output[0]: n.input[0] for n in piece.model.graph.node if n.op_type in QUANTISERS}
+        raw = behind(piece.model)
         counted: set[str] = set()
         for step in range(piece.repeat):
             last = ""
             for node in (n for n in piece.model.graph.node if n.op_type not in QUANTISERS):
-                names = [_behind(name, raw) for name in node.input if name]
+                names = [raw.get(name, name) for name in node.input if name]
                 constants = [n for n in names if n in known and known[n].constant and n not in counted]
                 counted.update(constants)
                 fused = node.op_type in FUSED and last in names
@@ -52,13 +52,6 @@ def layers(pieces: Sequence[Piece]) -> list[Layer]:
                     writes=output.elements if output else 0, fused=fused))
                 last = node.output[0]
     return found
-
-
-def _behind(name: str, raw: dict[str, str]) -> str:
-    """The value that quantisers turn into this one."""
-    while name in raw:
-        name = raw[name]
-    return name
 
 
 def bounded(pieces: Sequence[Piece], precision: Precision, target: Target) -> Bounds:

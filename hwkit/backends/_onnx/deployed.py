@@ -17,7 +17,7 @@ from hwkit.backends._agreement import Agreement, Floats, check_labels, outputs, 
 from hwkit.backends._arena import Block, arena
 from hwkit.backends._onnx.export import content
 from hwkit.backends._onnx.forms import Piece
-from hwkit.backends._onnx.operators import constant_bytes, operators, stored_weights, values
+from hwkit.backends._onnx.operators import QUANTISERS, behind, constant_bytes, operators, stored_weights, values
 from hwkit.backends._onnx.options import Options
 from hwkit.backends._onnx.session import Chain, optimised_bytes
 from hwkit.errors import BadModel
@@ -30,6 +30,7 @@ from hwkit.units import shown
 FormName = Literal["", "unrolled", "stepped", "loop"]
 # Of the largest output: what another order of float32 additions changes, and another place of a cast to float16.
 SAME = {"f32": 1e-5, "int8": 1e-5, "f16": 5e-3}
+CONVERTING = (*QUANTISERS, "Cast")
 GROWN = 1.1         # an optimiser's weights over the file's from which on they count as stored several times
 
 
@@ -80,8 +81,8 @@ def finish(deployed: Deployed, options: Options, folder: Path, say: Say) -> Buil
     """
     first = deployed.forms[0]
     variants = [_written(form, f"beside-{k}/" if k else "", folder) for k, form in enumerate(deployed.forms)]
-    chain = Chain(first.pieces)
-    real = outputs(chain, deployed.inputs, "the deployed network", say, options.batch)
+    sizes = [_bytes(variant, folder) for variant in variants]
+    real = outputs(Chain(first.pieces), deployed.inputs, "the deployed network", say, options.batch)
     check_labels(deployed.expected, deployed.labels)
     agreement = Agreement(deployed.expected, real, deployed.labels, deployed.reference)
     findings = [_sharing(deployed), _folding(deployed), *_optimised(deployed), *deployed.findings,
@@ -95,8 +96,14 @@ def finish(deployed: Deployed, options: Options, folder: Path, say: Say) -> Buil
     return Built(
         files=tuple(files), stages=variants[0].stages, form=first.name, variants=tuple(variants[1:]),
         operators=tuple(listed), findings=tuple(f for f in findings if f),
-        figures=(*_sizes(first), *agreement.figures({"host": "build machine", "inputs": deployed.source})),
-        details=_details(deployed, listed))
+        figures=(*_sizes(first, sizes[0]),
+                 *agreement.figures({"host": "build machine", "inputs": deployed.source})),
+        details=_details(deployed, listed, sizes))
+
+
+def _bytes(variant: Variant, folder: Path) -> list[int]:
+    """Sizes of its files."""
+    return [(folder / stage.file).stat().st_size for stage in variant.stages]
 
 
 def _written(form: Form, place: str, folder: Path) -> Variant:
@@ -166,8 +173,8 @@ def _same(deployed: Deployed, real: Floats, batch: int) -> list[Finding]:
                          f"largest output, {len(real)} inputs")]
 
 
-def _sizes(form: Form) -> list[Measurement]:
-    flash = sum(len(content(p.model, p.name)) for p in form.pieces)
+def _sizes(form: Form, file_bytes: Sequence[int]) -> list[Measurement]:
+    flash = sum(file_bytes)
     weights = sum(constant_bytes(p.model) for p in form.pieces)
     number = f"{len(form.pieces)} file{'s' if len(form.pieces) != 1 else ''}"
     return [
@@ -181,16 +188,14 @@ def _sizes(form: Form) -> list[Measurement]:
 def _blocks(piece: Piece) -> list[Block]:
     """Lifetimes of all values that are not constants; quantisers' results are fused away."""
     known = values(piece.model)
-    nodes = [n for n in piece.model.graph.node if n.op_type not in ("QuantizeLinear", "DequantizeLinear", "Cast")]
+    nodes = [n for n in piece.model.graph.node if n.op_type not in CONVERTING]
     first = {v.name: -1 for v in piece.model.graph.input}
     last = {v.name: len(nodes) for v in (*piece.model.graph.input, *piece.model.graph.output)}
-    source = {n.output[0]: n.input[0] for n in piece.model.graph.node
-              if n.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast")}
+    source = {name: first for name, first in behind(piece.model, CONVERTING).items() if name not in last}
     for position, node in enumerate(nodes):
         for name in node.input:
-            while name in source and name not in first:
-                name = source[name]
-            last[name] = max(last.get(name, position), position)
+            one = source.get(name, name)
+            last[one] = max(last.get(one, position), position)
         for name in node.output:
             first.setdefault(name, position)
             last.setdefault(name, position)
@@ -198,12 +203,12 @@ def _blocks(piece: Piece) -> list[Block]:
             if name in known and not known[name].constant]
 
 
-def _details(deployed: Deployed, listed: Sequence[Operator]) -> dict[str, Any]:
-    def about(form: Form) -> dict[str, Any]:
-        return {"name": form.title, "file_bytes": [len(content(p.model, p.name)) for p in form.pieces],
+def _details(deployed: Deployed, listed: Sequence[Operator], file_bytes: Sequence[list[int]]) -> dict[str, Any]:
+    def about(form: Form, sizes: list[int]) -> dict[str, Any]:
+        return {"name": form.title, "file_bytes": sizes,
                 "nodes": dict(Counter(n.op_type for p in form.pieces for n in p.model.graph.node))}
 
     opset = next(o.version for o in deployed.pieces[0].model.opset_import if o.domain == "")
     return {"opset": opset, "precision": deployed.forms[0].precision,
-            "forms": [about(form) for form in deployed.forms],
+            "forms": [about(form, sizes) for form, sizes in zip(deployed.forms, file_bytes, strict=True)],
             "datatypes": dict(Counter(o.datatype for o in listed))}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from hwkit.artifact import Problem
+from hwkit.backends._memory import too_large
 from hwkit.backends._onnx.options import Options
 from hwkit.measurement import Measurement
 from hwkit.model import Model
 from hwkit.samples import GIVE_DATA
 from hwkit.target import Target
-from hwkit.units import shown
 
 # Bytes stored over the float32 bytes of all parameters. Folding takes three of a BatchNorm's four vectors away;
 # int8 adds a scale a channel, and keeps biases and whatever is left in float.
@@ -52,12 +52,7 @@ def problems(model: Model, target: Target, options: Options, backend: str) -> li
     if options.batch > 1 and (model.format == "onnx" or options.source == "given"):
         found.append(Problem(message=f"{model.name} is deployed as the file it is, for one input at a time: leave "
                                      "out batch"))
-    largest = flash(model, options)
-    if largest and largest.high is not None and largest.high > target.memories.dram_bytes.value:
-        found.append(Problem(message=f"{model.name} is about {shown(largest.value, 'bytes')}, {target.name} has "
-                                     f"{shown(target.memories.dram_bytes.value, 'bytes')} of memory",
-                             fatal=(largest.low or 0) > target.memories.dram_bytes.value))
-    return found
+    return [*found, *too_large(model.name, flash(model, options), target)]
 
 
 def flash(model: Model, options: Options) -> Measurement | None:

@@ -44,6 +44,15 @@ def values(model: ModelProto) -> dict[str, Value]:
     return found
 
 
+def behind(model: ModelProto, operators: Sequence[str] = QUANTISERS) -> dict[str, str]:
+    """What `operators`, which only convert, give -> the value that they were given in the first place."""
+    found: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type in operators:
+            found[node.output[0]] = found.get(node.input[0], node.input[0])
+    return found
+
+
 def macs(node: NodeProto, known: dict[str, Value]) -> int | None:
     """Multiply-accumulates of one execution; None where the notion does not apply."""
     output = known.get(node.output[0])
@@ -74,20 +83,18 @@ def operators(pieces: Sequence[Piece], precision: str) -> list[Operator]:
     half = precision == "f16"
     for piece in pieces:
         known = values(piece.model)
-        made_by = {name: node for node in piece.model.graph.node for name in node.output}
+        raw = behind(piece.model)
         counted: set[str] = set()
         for node in piece.model.graph.node:
             if node.op_type in QUANTISERS:
                 continue
             weight_bytes, quantized = 0, False
             for name in node.input:
-                source = made_by.get(name)
-                while source is not None and source.op_type in QUANTISERS:
-                    quantized = True
-                    name, source = source.input[0], made_by.get(source.input[0])
-                stored = known.get(name)
-                if stored is not None and stored.constant and name not in counted:
-                    counted.add(name)
+                quantized |= name in raw
+                first = raw.get(name, name)
+                stored = known.get(first)
+                if stored is not None and stored.constant and first not in counted:
+                    counted.add(first)
                     halves = half and stored.datatype == TensorProto.FLOAT
                     weight_bytes += stored.size_bytes // (2 if halves else 1)
             output = known.get(node.output[0])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hwkit.artifact import Estimate, Problem
+from hwkit.backends._memory import too_large
 from hwkit.backends.tflite.options import Options
 from hwkit.measurement import Measurement
 from hwkit.model import Model
 from hwkit.target import Target
-from hwkit.units import shown
 
 FORMATS = ("pt2", "tflite")
 
@@ -39,12 +39,7 @@ def problems(model: Model, target: Target, options: Options) -> list[Problem]:
         found.append(Problem(message="int8 needs real inputs to choose its ranges: give --dataset NAME or --data "
                                      "FILE.npz, or choose precision=f32"))
     found += _ode_problems(model, options)
-    largest = _flash(model, options)
-    if largest and largest.high is not None and largest.high > target.memories.dram_bytes.value:
-        found.append(Problem(message=f"{model.name} is about {shown(largest.value, 'bytes')}, {target.name} has "
-                                     f"{shown(target.memories.dram_bytes.value, 'bytes')} of memory",
-                             fatal=(largest.low or 0) > target.memories.dram_bytes.value))
-    return found
+    return [*found, *too_large(model.name, _flash(model, options), target)]
 
 
 def _ode_problems(model: Model, options: Options) -> list[Problem]:
