@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +11,7 @@ import pytest
 
 from hwkit.errors import BoardError
 from hwkit.gpu.engine import SUFFIX, Sidecar, Wanted, engine_name, platform_name, read_sidecar, refusal
+from tests.payloads import loaded
 
 PAYLOAD = Path(__file__).parents[2] / "boards" / "payloads" / "tensorrt.py"
 WANTED = Wanted(model_sha256="a" * 64, flags=("--int8", "--fp16"), gpu="Orin", sm="8.7", multiprocessors=8,
@@ -30,12 +30,7 @@ FOREIGN: list[tuple[dict[str, Any], str]] = [
 @pytest.fixture(scope="module")
 def board() -> ModuleType:
     """The payload as a module."""
-    spec = importlib.util.spec_from_file_location("board_tensorrt", PAYLOAD)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(PAYLOAD)
 
 
 def plain(value: Wanted) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import pytest
 from hwkit.data import shipped
 from hwkit.errors import JobFailed
 from hwkit.process import run
+from tests.payloads import loaded
 from tests.runners.small_onnx import TIMES, bare, chained, make
 
 PAYLOAD = shipped("boards", "payloads", "onnxruntime_payload.py")
@@ -78,12 +78,7 @@ def test_times_reach_the_step_in_their_order(job: Any, models: Path, tmp_path: P
 @pytest.fixture(scope="module")
 def module() -> Any:
     """The payload, imported."""
-    spec = importlib.util.spec_from_file_location("onnxruntime_payload", PAYLOAD)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return loaded(PAYLOAD)
 
 
 @pytest.mark.parametrize("repeat", [1, 2, 3, 4])

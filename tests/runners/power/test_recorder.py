@@ -7,7 +7,6 @@ programs, which print what boards printed.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from hwkit.data import shipped
 from hwkit.errors import BoardError, JobFailed
 from hwkit.process import run
 from hwkit.runners.power import Recording, energy, idle, read, throttling, total_w
+from tests.payloads import loaded
 
 HERE = Path(__file__).resolve().parent
 LINES = [line for line in (HERE.parents[1] / "data/jetson/tegrastats.txt").read_text().splitlines()
@@ -54,12 +54,7 @@ Board = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def sense() -> Any:
-    spec = importlib.util.spec_from_file_location("sense_payload", PAYLOAD)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(PAYLOAD)
 
 
 def make_board(root: Path, devices: dict[str, str], **programs: str) -> Path:
