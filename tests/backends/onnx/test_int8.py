@@ -72,6 +72,16 @@ def test_quantisers_stand_before_products_and_nowhere_else(ints: list[Piece]) ->
                 assert "DequantizeLinear" not in read, node.name
 
 
+def test_the_state_of_an_ode_goes_round_f_unrounded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where f begins with a convolution, the state is rounded for it, and the sum still reads the state itself."""
+    plain = quantised(nets.pieces(nets.ode_network(), SHAPE, tmp_path_factory.mktemp("plain")))
+    step = next(p.model.graph for p in plain if p.name == "ode")
+    (rounded,) = [n.output[0] for n in step.node if n.op_type == "QuantizeLinear" and n.input[0] == "x"]
+    assert any(rounded in n.input for n in step.node)
+    (add,) = [n for n in step.node if n.op_type == "Add"]
+    assert "x" in add.input
+
+
 def test_all_forms_are_the_same_integers(ints: list[Piece], floats: list[Piece]) -> None:
     for image in IMAGES[:6]:
         wanted = Chain(ints)(image[None])
