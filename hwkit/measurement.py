@@ -18,6 +18,9 @@ RESOURCES: tuple[Resource, ...] = get_args(Resource)
 # Every quantity a report can hold: its unit and what it is. One name, one unit, everywhere.
 QUANTITIES: dict[str, tuple[Unit, str]] = {
     "latency": ("s", "time of one inference on the device, end to end"),
+    "application_latency": ("s", "the same as an application has it: caches cold, the input copied in and "
+                                 "quantised, the output dequantised, its largest value found"),
+    "guest_latency": ("s", "time of one inference on an emulated guest's clock; says nothing of a device"),
     "kernel_latency": ("s", "time of one inference inside the programmable logic alone"),
     "transfer_latency": ("s", "time to move one inference's data between processor and accelerator"),
     "gpu_latency": ("s", "time of one inference's kernels on the GPU, copies to and from it left out"),

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
 
-from hwkit.artifact import Artifact
+from hwkit.artifact import Artifact, Finding
+from hwkit.board import Board
 from hwkit.data import shipped
 from hwkit.describe import Frozen, Kind
-from hwkit.errors import BadInput, BoardError, JobFailed
+from hwkit.errors import BadInput, BoardError
 from hwkit.files import write_json
-from hwkit.measurement import Measurement
-from hwkit.runners import OperatorCost, Request
+from hwkit.measurement import Measurement, sampled
+from hwkit.runners import OperatorCost, Request, Run, _findings
+from hwkit.runners._estimate import estimated_latency
+from hwkit.target import target
 
 GOLDEN_INPUTS = "golden/inputs.npy"
 PROGRESS = "progress: "
 JOB = "job.json"
+NO_ENERGY = "nothing on this machine senses it for hwkit"
+NO_TIME = "the clock is an emulator's: its time says nothing of a device"
+
+# What a nanosecond of the board's clock is: time on silicon; time inside an emulator, which tells nothing of a
+# device; or an instruction, in an emulator whose clock moves on by one with each.
+Clock = Literal["real", "emulated", "instructions"]
 
 
 class Resident(Frozen):
@@ -104,6 +114,17 @@ def payload() -> Path:
     return shipped("boards", "payloads", "tflite.py")
 
 
+def payloads() -> list[Path]:
+    """Files that must lie in one folder on the board: the program, and the one that reads sensors for it."""
+    return [payload(), shipped("boards", "payloads", "sense.py")]
+
+
+def passes_of(artifact: Artifact, request: Request, clock: Clock = "real") -> tuple[str, ...]:
+    """Passes of a job whose result `told` reads."""
+    operators = request.operators and clock != "emulated" and bool(sliced(artifact))
+    return ("memory", "outputs", "latency", *(["operators"] if operators else []))
+
+
 def sliced(artifact: Artifact) -> dict[str, list[int]]:
     """Files that hold one operator -> the operators they stand for: equal ones share a file."""
     found: dict[str, list[int]] = {}
@@ -174,7 +195,7 @@ def progress_of(line: str) -> str | None:
     return line.removeprefix(PROGRESS) if line.startswith(PROGRESS) else None
 
 
-def salvaged(folder: Path, died: JobFailed) -> tuple[Result, str]:
+def salvaged(folder: Path, died: BoardError) -> tuple[Result, str]:
     """The result of a payload that died, and why the operators are missing, when they are all that is missing.
 
     Raises `died` again when anything else is.
@@ -186,7 +207,7 @@ def salvaged(folder: Path, died: JobFailed) -> tuple[Result, str]:
     return result, died.message
 
 
-def require_all_but_operators(folder: Path, passes: Frozen, died: JobFailed) -> None:
+def require_all_but_operators(folder: Path, passes: Frozen, died: BoardError) -> None:
     """Raise `died` unless the operators are the one pass of the job in `folder` that was not reached."""
     wanted = json.loads((folder / JOB).read_text())["passes"]
     reached = passes.model_dump(exclude_none=True)
@@ -197,11 +218,12 @@ def require_all_but_operators(folder: Path, passes: Frozen, died: JobFailed) -> 
 LOADED = "packed weights and the interpreter's own structures; the model file stays mapped and is not in it"
 
 
-def memory_figures(memory: Memory, kind: Kind, conditions: dict[str, Any],
-                   loaded: str = LOADED) -> list[Measurement]:
-    """runtime_rss and resident_weights; the peak too where the number is this process's own ("measured").
+def memory_figures(memory: Memory, kind: Kind, conditions: dict[str, Any], loaded: str = LOADED, *,
+                   own_process: bool | None = None) -> list[Measurement]:
+    """runtime_rss and resident_weights; the peak too where it is of a process of its own.
 
-    loaded   what the memory that loading takes holds
+    loaded        what the memory that loading takes holds
+    own_process   the process has no emulator in it; by default, whether it was "measured"
     """
     one_process = "pages of this program counted in /proc/self/smaps"
     figures = [
@@ -213,8 +235,63 @@ def memory_figures(memory: Memory, kind: Kind, conditions: dict[str, Any],
                     source=f"anonymous memory gained by loading: {loaded}; {one_process}",
                     conditions=conditions),
     ]
-    if kind == "measured" and memory.peak_rss is not None:
+    if (kind == "measured" if own_process is None else own_process) and memory.peak_rss is not None:
         figures.append(Measurement(quantity="peak_rss", unit="bytes", kind=kind, samples=(memory.peak_rss,),
                                    source="VmHWM after the first inference, Python included",
                                    conditions=conditions))
     return figures
+
+
+def told(artifact: Artifact, board: Board, request: Request, folder: Path, *, clock: Clock,
+         lost: str = "") -> Run:
+    """What the payload left in `folder`, after a job of `passes_of`.
+
+    lost   why the operators are missing although they were asked for, see `salvaged`
+    Raises BoardError for a result that cannot be read or lacks a pass.
+    """
+    result, (raw, outputs) = read_result(folder), read_outputs(folder)
+    found = result.passes
+    if found.latency is None or found.memory is None:
+        raise BoardError("the board's result lacks a pass that was asked for")
+    conditions: dict[str, Any] = {"threads": request.threads, "board": board.name,
+                                  "runtime": f"{result.runtime} {result.runtime_version}"}
+    per_unit = 1.0 if clock == "instructions" else 1e9
+    samples = [ns / per_unit for ns in found.latency.ns]
+    timed, not_measured = _timed(samples, board, clock, {**conditions, "warmup": request.warmup,
+                                                         "kept": f"1 of {found.latency.every}"})
+    whole, not_measured["energy"] = timed[-1], NO_ENERGY
+    findings: list[Finding | None] = [_findings.same_outputs(artifact, raw),
+                                      _findings.same_answers(artifact, outputs)]
+    if clock != "instructions":
+        findings += _findings.steadiness(samples)
+    one = {o.index: statistics.median(o.ns) / per_unit for o in found.operators or () if o.ns}
+    operator_costs = costs(artifact, one)
+    if operator_costs:
+        failed = [o.error for o in found.operators or () if o.error]
+        findings.append(_findings.operators_add_up(artifact, operator_costs, failed, whole.value, whole.unit))
+    elif request.operators:
+        not_measured["operators"] = lost or (NO_TIME if clock == "emulated" else
+                                             "the artifact has no model of a single operator")
+    memory = memory_figures(found.memory, board.kind, conditions, own_process=True)
+    unit, kind = (whole.unit, whole.kind) if operator_costs else ("", "")
+    return Run(board=board.name, measurements=(*timed, *memory), operator_costs=operator_costs,
+               operator_unit=unit, operator_kind=kind,
+               findings=tuple(f for f in findings if f), not_measured=not_measured, tool_versions=result.versions)
+
+
+def _timed(samples: Sequence[float], board: Board, clock: Clock,
+           conditions: dict[str, Any]) -> tuple[list[Measurement], dict[str, str]]:
+    """Figures of the timed pass, that of the clock itself last; and what is not known of it."""
+    if clock == "real":
+        return [sampled("latency", "s", board.kind, samples, conditions=conditions,
+                        source="wall time of one inference, copies between its stages included")], {}
+    if clock == "emulated":
+        return [sampled("guest_latency", "s", "simulated", samples, conditions=conditions,
+                        source="wall time of one inference inside an emulator")], {"latency": NO_TIME}
+    counted = sampled("instructions", "instructions", "simulated", samples, conditions=conditions,
+                      source="the guest's clock, which moves on by one with every instruction: the whole chain, "
+                             "Python and what the kernel did meanwhile included")
+    latency = estimated_latency(counted.value, target(board.target), conditions)
+    if latency is None:
+        return [counted], {"latency": f"target {board.target} gives no range of instructions a cycle"}
+    return [latency, counted], {}

@@ -6,29 +6,24 @@ import importlib.util
 import json
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
-from hwkit.artifact import Artifact, Finding, Problem
+from hwkit.artifact import Artifact, Problem
 from hwkit.board import Board
 from hwkit.data import cache_root
 from hwkit.describe import Frozen, NonEmpty, validated
 from hwkit.errors import HwkitError, JobFailed, ToolMissing
 from hwkit.gpu.ort_profile import CPU
 from hwkit.jobs import Say
-from hwkit.measurement import Measurement, sampled
 from hwkit.process import run as run_process
-from hwkit.runners import Request, Run, _findings, _ort_run, _tflite_run, _trt_run
+from hwkit.runners import Request, Run, _ort_run, _tflite_run, _trt_run
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 ONNX = "onnxruntime"
-NO_ENERGY = "nothing on this machine senses it for hwkit"
-PASSES = ("memory", "outputs", "latency", "operators")
 PROBE_S = 60.0
 PROBE = "import json, onnxruntime as o; print('probed: ' + json.dumps(o.get_available_providers()))"
 
@@ -103,18 +98,15 @@ def run(artifact: Artifact, board: Board, request: Request, say: Say) -> Run:
 
 def _run_tflite(artifact: Artifact, board: Board, request: Request, limits: Options, folder: Path,
                 say: Say) -> Run:
-    passes = PASSES if request.operators and _tflite_run.sliced(artifact) else PASSES[:-1]
-    job = _tflite_run.write_job(artifact, request, passes, folder, marks=False)
+    job = _tflite_run.write_job(artifact, request, _tflite_run.passes_of(artifact, request), folder, marks=False)
     if not any(importlib.util.find_spec(name) for name in RUNTIMES):
         raise ToolMissing("no TFLite interpreter here", 'pip install "hwkit[tflite]"')
+    lost = ""
     try:
         _execute(sys.executable, _tflite_run.payload(), job, limits.timeout_s, request.threads, say)
     except JobFailed as e:
-        result, lost = _tflite_run.salvaged(folder, e)
-    else:
-        result, lost = _tflite_run.read_result(folder), ""
-    raw, outputs = _tflite_run.read_outputs(folder)
-    return _told(artifact, board, request, result, raw, outputs, lost)
+        _, lost = _tflite_run.salvaged(folder, e)
+    return _tflite_run.told(artifact, board, request, folder, clock="real", lost=lost)
 
 
 def _run_onnx(artifact: Artifact, board: Board, request: Request, limits: Options, folder: Path, say: Say) -> Run:
@@ -167,33 +159,3 @@ def _require_providers(board: Board, given: Options) -> None:
     for name, _ in given.listed():
         if name not in has:
             raise _ort_run.lacking(name, f"it has {', '.join(has)}", board)
-
-
-def _told(artifact: Artifact, board: Board, request: Request, result: _tflite_run.Result, raw: _findings.Array,
-          outputs: _findings.Array, lost: str) -> Run:
-    found = result.passes
-    assert found.latency is not None
-    assert found.memory is not None
-    conditions: dict[str, Any] = {"threads": request.threads, "board": board.name,
-                                  "runtime": f"{result.runtime} {result.runtime_version}"}
-    seconds = [ns / 1e9 for ns in found.latency.ns]
-    latency: Measurement = sampled(
-        "latency", "s", "measured", seconds,
-        source="wall time of one inference, copies between its stages included",
-        conditions={**conditions, "warmup": request.warmup, "kept": f"1 of {found.latency.every}"})
-    findings: list[Finding | None] = [_findings.same_outputs(artifact, raw),
-                                      _findings.same_answers(artifact, outputs),
-                                      *_findings.steadiness(seconds)]
-    not_measured = {"energy": NO_ENERGY}
-    costs = _tflite_run.costs(artifact, {o.index: statistics.median(o.ns) / 1e9
-                                         for o in found.operators or () if o.ns})
-    if costs:
-        failed = [o.error for o in found.operators or () if o.error]
-        findings.append(_findings.operators_add_up(artifact, costs, failed, latency.value, "s"))
-    elif request.operators:
-        not_measured["operators"] = lost or "the artifact has no model of a single operator"
-    memory = _tflite_run.memory_figures(found.memory, board.kind, conditions)
-    return Run(board=board.name, measurements=(latency, *memory),
-               operator_costs=costs, operator_unit="s" if costs else "",
-               operator_kind="measured" if costs else "", findings=tuple(f for f in findings if f),
-               not_measured=not_measured, tool_versions=result.versions)

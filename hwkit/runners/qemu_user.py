@@ -7,7 +7,6 @@ instructions and the target's range of instructions a cycle, with that range as 
 
 from __future__ import annotations
 
-import math
 import shutil
 import statistics
 import tempfile
@@ -25,7 +24,8 @@ from hwkit.errors import BadInput, BoardError, JobFailed, ToolMissing
 from hwkit.jobs import Say
 from hwkit.measurement import Measurement, sampled
 from hwkit.runners import Request, Run, _findings, _guest, _icount, _tflite_run, _userland
-from hwkit.target import Target, target
+from hwkit.runners._estimate import estimated_latency
+from hwkit.target import target
 
 # Two guests: what the first reads of its own memory differs from run to run, and that would shift the
 # second's counts by an instruction or two; and the first is faster when nobody counts.
@@ -169,20 +169,3 @@ def _told(artifact: Artifact, board: Board, checked: _tflite_run.Result, counted
 def _versions() -> dict[str, str]:
     major, minor = _icount.qemu_version(_guest.qemu())
     return {"qemu": f"{major}.{minor}", "libc6 (board)": _userland.packages().get("libc6", "")}
-
-
-def estimated_latency(instructions: float, on: Target, conditions: dict[str, Any]) -> Measurement | None:
-    """Seconds from instructions / (clock x instructions per cycle); None when the target gives no such range.
-
-    The value is the geometric middle of its interval, which is the whole range of the target.
-    """
-    if on.cpu is None or on.cpu.instructions_per_cycle is None:
-        return None
-    rate, clock_hz = on.cpu.instructions_per_cycle, on.cpu.clock_hz.value
-    low, high = instructions / (clock_hz * rate.high), instructions / (clock_hz * rate.low)
-    return Measurement(
-        quantity="latency", unit="s", kind="estimated", samples=(math.sqrt(low * high),), low=low, high=high, n=1,
-        conditions=conditions,
-        source=f"simulated instructions / ({clock_hz / 1e9:g} GHz x {rate.low:g} to {rate.high:g} instructions a "
-               f"cycle); the clock is {on.cpu.clock_hz.kind} ({on.cpu.clock_hz.source}), the range is {rate.kind} "
-               f"({rate.source})")
