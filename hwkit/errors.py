@@ -9,6 +9,7 @@
     │   └── NoSpace                 2    the disk is full, or a folder cannot be written
     ├── ToolMissing                 3    an extra, a program or a toolchain that is not installed
     └── BoardError                  4    a board is unreachable or failed while running
+        ├── BoardFault              4    ... over ssh: says which of hwkit.faults it was
         └── JobFailed               4    a child process of ours died, timed out or ran out of memory
 
 A user's mistake is one line: what is wrong, then the next command. Anything else that escapes
@@ -20,6 +21,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+
+from hwkit.faults import Fault
 
 
 class HwkitError(Exception):
@@ -82,6 +85,15 @@ class BoardError(HwkitError):
     """A board is unreachable, or failed while running."""
 
     exit_code = 4
+
+
+class BoardFault(BoardError):
+    """A board in the loop failed, in the way `fault`. `log` is the end of what it printed."""
+
+    def __init__(self, fault: Fault, message: str, hint: str = "", log: str = "") -> None:
+        super().__init__(message, hint)
+        self.fault = fault
+        self.log = log
 
 
 class JobFailed(BoardError):

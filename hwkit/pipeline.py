@@ -18,7 +18,7 @@ from typing import Any
 
 from hwkit import backends, datasets, runners, sources
 from hwkit.artifact import Artifact, Backend, BuildPlan, Estimate, Problem, pack, require_replaceable
-from hwkit.board import Board, board, boards_of
+from hwkit.board import Board, board, at_hand
 from hwkit.budget import Budget
 from hwkit.data import cache_root
 from hwkit.describe import Frozen
@@ -220,7 +220,7 @@ def board_for(target_name: str, named: str | None) -> Board | None:
         if chosen.target != target_name:
             raise BadInput(f"board {named} is a {chosen.target}, not a {target_name}", "hwkit list boards")
         return chosen
-    return next(iter(boards_of(target_name)), None)
+    return next(iter(at_hand(target_name)), None)
 
 
 def carried(target_name: str, results: Path) -> Board:

@@ -135,7 +135,7 @@ def test_a_board_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "boards/bench-pi.toml").write_text(MADE_UP)
     monkeypatch.chdir(tmp_path)
     assert boards.board("bench-pi").description == "the one on the bench"
-    assert "bench-pi" in [b.name for b in boards.boards_of("rpi4")]
+    assert "bench-pi" in [b.name for b in boards.at_hand("rpi4")]
 
 
 @pytest.mark.parametrize(("old", "new", "words"), [
