@@ -82,23 +82,22 @@ class ToolMissing(HwkitError):
 
 
 class BoardError(HwkitError):
-    """A board is unreachable, or failed while running."""
+    """A board is unreachable, or failed while running. `log` is the end of what it printed."""
 
     exit_code = 4
-
-
-class BoardFault(BoardError):
-    """A board in the loop failed, in the way `fault`. `log` is the end of what it printed."""
-
-    def __init__(self, fault: Fault, message: str, hint: str = "", log: str = "") -> None:
-        super().__init__(message, hint)
-        self.fault = fault
-        self.log = log
-
-
-class JobFailed(BoardError):
-    """A child process died, timed out or ran out of memory. `log` is the end of what it printed."""
 
     def __init__(self, message: str, hint: str = "", log: str = "") -> None:
         super().__init__(message, hint)
         self.log = log
+
+
+class BoardFault(BoardError):
+    """A board in the loop failed, in the way `fault`."""
+
+    def __init__(self, fault: Fault, message: str, hint: str = "", log: str = "") -> None:
+        super().__init__(message, hint, log)
+        self.fault = fault
+
+
+class JobFailed(BoardError):
+    """A child process died, timed out or ran out of memory."""

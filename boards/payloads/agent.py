@@ -8,6 +8,7 @@ Both ways go frames: a line of JSON, and after it as many raw bytes as its "byte
     {"op": "hello", "scratch", "lock", "sites", "who" ...}   first; takes the board, makes the folder
     {"op": "put", "path", "bytes", "sha256", "mode"}           paths are relative to the folder
     {"op": "unzip", "path", "into", "bytes", "sha256"}         a zip archive; `into` as in "put", or below "~/"
+    {"op": "kept", "into", "sha256"}       whether that was done in an earlier run and may be used again
     {"op": "run", "argv", "env", "timeout_s", "memory_bytes"}  in the folder; "python" as argv[0] is this Python
     {"op": "get", "path"}                                      {"op": "beat"}        {"op": "bye"}
 An answer is {"ok": ...}, or {"error": kind, "text": ...}; while a program runs there is a {"line": ...} for each
@@ -37,6 +38,7 @@ import zipfile
 
 MAGIC = "hwkit-agent 1"
 PREFIX = "hwkit-board-"
+STAMP = ".hwkit-sha256"                  # in a folder that was unzipped whole: of which archive
 BEAT_S = 5.0
 DIE_WITH_PARENT = 1                      # PR_SET_PDEATHSIG
 KINDS = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.ENOMEM: "out-of-memory"}
@@ -239,7 +241,17 @@ class Agent:
         into = os.path.expanduser(into) if into.startswith("~/") else self.inside(into)
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             archive.extractall(into)
+        with open(os.path.join(into, STAMP), "w") as f:
+            f.write(header["sha256"])
         return {"into": into}, b""
+
+    def do_kept(self, header, _):
+        into = os.path.expanduser(header["into"])
+        try:
+            with open(os.path.join(into, STAMP)) as f:
+                return {"into": into if f.read() == header["sha256"] else None}, b""
+        except OSError:
+            return {"into": None}, b""
 
     def do_get(self, header, _):
         try:

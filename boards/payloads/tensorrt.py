@@ -580,6 +580,7 @@ def work(job, result):
 def main(job_file):
     with open(job_file) as f:
         job = json.load(f)
+    job["engines"] = os.path.expanduser(job["engines"])
     unknown = set(job["passes"]) - set(PASSES)
     if unknown:
         raise SystemExit(f"unknown passes: {sorted(unknown)}")

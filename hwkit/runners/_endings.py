@@ -36,7 +36,8 @@ def of_agent(code: int | None, signal: str | None, said: str, place: Place) -> B
         return BoardFault(Fault.DISK_FULL, f"the disk of {place.text} is full", "make room there")
     if signal == "KILL":
         return BoardFault(Fault.OUT_OF_MEMORY,
-                          f"the agent on {place.text} was killed: as a rule for want of memory", "free memory there")
+                          f"the agent on {place.text} was killed, as a rule for want of memory",
+                          "free memory there")
     return BoardFault(Fault.PROCESS_FAILED, f"the agent on {place.text} ended {how}: {last:.200}", log=said)
 
 

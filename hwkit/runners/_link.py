@@ -100,6 +100,11 @@ class Link:
         header, _ = self._do(self._ask({"op": "unzip", "path": source.name, "into": into}, source.read_bytes()))
         return str(header["into"])
 
+    def kept(self, into: str, digest: str) -> str | None:
+        """The full path of a folder below "~/" that an archive of that digest was unzipped into, if it was."""
+        header, _ = self._do(self._ask({"op": "kept", "into": into, "sha256": digest}))
+        return str(header["into"]) if header["into"] else None
+
     def get(self, path: str, target: Path) -> None:
         """A file of the board. Raises BoardFault, MISSING where there is none."""
         header, data = self._do(self._ask({"op": "get", "path": path}))

@@ -12,7 +12,7 @@ from hwkit.artifact import Artifact, Finding, StageFile
 from hwkit.board import Board
 from hwkit.data import shipped
 from hwkit.describe import Frozen
-from hwkit.errors import BadInput, BoardError, HwkitError, JobFailed, ToolMissing
+from hwkit.errors import BadInput, BoardError, HwkitError, ToolMissing
 from hwkit.files import write_json
 from hwkit.gpu.ort_profile import CPU
 from hwkit.measurement import sampled
@@ -82,6 +82,11 @@ def payload() -> Path:
     return shipped("boards", "payloads", "onnxruntime_payload.py")
 
 
+def payloads() -> list[Path]:
+    """The program and what lies beside it."""
+    return [payload(), shipped("boards", "payloads", "sense.py")]
+
+
 def holds(artifact: Artifact) -> bool:
     """Whether an artifact is for this runtime."""
     stages = artifact.manifest.built.stages
@@ -124,7 +129,7 @@ def lacking(provider: str, has: str, board: Board) -> ToolMissing:
         'python = "ENV/bin/python"')
 
 
-def failed(folder: Path, died: JobFailed, board: Board) -> HwkitError:
+def failed(folder: Path, died: BoardError, board: Board) -> HwkitError:
     """The error behind a payload that ended early: what onnxruntime refused, else `died` itself."""
     try:
         refused = _tflite_run.read_answer(folder, Result).refused
@@ -152,7 +157,7 @@ def _cause(log: str) -> str:
     return told[0][-250:] if told else ""
 
 
-def salvaged(folder: Path, died: JobFailed, board: Board) -> tuple[Result, str]:
+def salvaged(folder: Path, died: BoardError, board: Board) -> tuple[Result, str]:
     """The result of a payload that died, and why the operators are missing. Raises when more than they is."""
     error = failed(folder, died, board)
     if error is not died or not (folder / "result.json").is_file():

@@ -13,7 +13,7 @@ from hwkit.artifact import Artifact, Finding, Operator
 from hwkit.board import Board
 from hwkit.data import shipped
 from hwkit.describe import Frozen
-from hwkit.errors import BadInput, BoardError, HwkitError, JobFailed, ToolMissing
+from hwkit.errors import BadInput, BoardError, HwkitError, ToolMissing
 from hwkit.files import write_json
 from hwkit.gpu import attribution, trace, trtexec
 from hwkit.gpu.attribution import Attribution
@@ -103,6 +103,11 @@ def payload() -> Path:
     return shipped("boards", "payloads", "tensorrt.py")
 
 
+def payloads() -> list[Path]:
+    """The program and what lies beside it."""
+    return [payload(), shipped("boards", "payloads", "sense.py")]
+
+
 def holds(artifact: Artifact) -> bool:
     """Whether an artifact has a plan for the board's TensorRT."""
     return artifact.manifest.built.board_plan is not None
@@ -122,11 +127,23 @@ def write_job(artifact: Artifact, request: Request, folder: Path, engines: Path,
 
     engines   folder that keeps them from run to run;  program  trtexec, "" to look for it
     """
+    return _written(artifact, artifact.folder.resolve(), request, folder, str(engines), program)
+
+
+def write_portable_job(artifact: Artifact, request: Request, folder: Path, engines: str, program: str) -> Path:
+    """The same for another machine: the artifact is the folder "artifact" beside the job; its files are named."""
+    (folder / "artifact").symlink_to(artifact.folder.resolve())
+    return _written(artifact, Path("artifact"), request, folder, engines, program,
+                    files=[f"artifact/{file}" for file in artifact.manifest.built.files])
+
+
+def _written(artifact: Artifact, here: Path, request: Request, folder: Path, engines: str, program: str,
+             **more: Any) -> Path:
     plan(artifact)
     job: dict[str, Any] = {
-        "plan": str(artifact.path(str(artifact.manifest.built.board_plan)).resolve()),
-        "artifact": str(artifact.folder.resolve()), "engines": str(engines), "prebuilt": {}, "trtexec": program,
-        "inputs": str(artifact.path(_tflite_run.GOLDEN_INPUTS).resolve()), "samples": CHECKED, "out": ".",
+        **more, "plan": str(here / str(artifact.manifest.built.board_plan)),
+        "artifact": str(here), "engines": engines, "prebuilt": {}, "trtexec": program,
+        "inputs": str(here / _tflite_run.GOLDEN_INPUTS), "samples": CHECKED, "out": ".",
         "passes": list(PASSES if request.operators else PASSES[:-1]), "idle_s": IDLE_S, "warmup_ms": WARMUP_MS,
         "duration_s": max(1, round(request.duration_s)), "iterations": request.iterations}
     write_json(folder / _tflite_run.JOB, job)
@@ -147,7 +164,7 @@ def read(folder: Path) -> Result:
     return found
 
 
-def failed(folder: Path, died: JobFailed) -> HwkitError:
+def failed(folder: Path, died: BoardError) -> HwkitError:
     """The error behind a payload that ended early."""
     try:
         read(folder)
