@@ -46,14 +46,29 @@ class Sshd:
         child = await asyncio.create_subprocess_shell(
             process.command or "true", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE, env={**os.environ, **self.environment})
-        with contextlib.suppress(OSError, asyncssh.Error):
-            await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        pumps = [asyncio.create_task(_pump(*ends)) for ends in (
+            (process.stdin, child.stdin), (child.stdout, process.stdout), (child.stderr, process.stderr))]
+        await asyncio.wait(pumps[1:])
+        pumps[0].cancel()
         code = await child.wait()
         with contextlib.suppress(OSError, asyncssh.Error):
             if code < 0:
                 process.exit_with_signal({9: "KILL", 11: "SEGV", 15: "TERM"}[-code])
             else:
                 process.exit(code)
+
+
+async def _pump(source: Any, sink: Any) -> None:
+    """Bytes from one end to the other, and then the end."""
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while data := await source.read(1 << 16):
+            sink.write(data)
+            await sink.drain()
+    with contextlib.suppress(OSError, asyncssh.Error):
+        sink.write_eof()
 
 
 class _Server(asyncssh.SSHServer):

@@ -175,12 +175,13 @@ class Link:
                 await asyncio.sleep(BEAT_S)
                 self._session.write(b'{"op": "beat"}\n')
 
-    async def _ask(self, header: dict[str, Any], body: bytes = b"", *, limit_s: float | None = None,
+    async def _ask(self, header: dict[str, Any], body: bytes | None = None, *, limit_s: float | None = None,
                    on_line: Callable[[str], None] | None = None) -> tuple[dict[str, Any], bytes]:
         """A frame there and its answer back, in time. Raises BoardFault."""
         assert self._session is not None
-        if body:
+        if body is not None:
             header = {**header, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+        body = body or b""
         patience = limit_s or self.place.silence_s + len(body) / SLOWEST_BYTES_PER_S
         try:
             async with asyncio.timeout(patience):
