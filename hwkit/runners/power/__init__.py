@@ -2,14 +2,15 @@
 
 boards/payloads/sense.py writes down raw text on the board; `read` makes samples of it, with the parser of each
 sensor: a module here, found by its name, that has `sample(Reading) -> Sample`. `idle` and `energy` make
-measurements of samples.
+measurements of samples, `accounts` all that a run says of power.
 """
 
 from hwkit.runners.power._accounts import Accounts, accounts
 from hwkit.runners.power._clocks import Conditions
-from hwkit.runners.power._energy import Account, energy, idle, throttling
+from hwkit.runners.power._energy import Account, energy, idle
 from hwkit.runners.power._recording import Recording, Window, names, read, sensor
 from hwkit.runners.power._samples import Reading, Sample, Total, total, total_w
+from hwkit.runners.power._throttling import cpu_throttling, throttling
 
 __all__ = ["Account", "Accounts", "Conditions", "Reading", "Recording", "Sample", "Total", "Window", "accounts",
-           "energy", "idle", "names", "read", "sensor", "throttling", "total", "total_w"]
+           "cpu_throttling", "energy", "idle", "names", "read", "sensor", "throttling", "total", "total_w"]

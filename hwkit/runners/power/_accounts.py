@@ -9,8 +9,9 @@ from typing import Any
 from hwkit.artifact import Finding
 from hwkit.describe import Frozen
 from hwkit.measurement import Measurement
-from hwkit.runners.power._energy import energy, idle, throttling
+from hwkit.runners.power._energy import energy, idle
 from hwkit.runners.power._recording import read
+from hwkit.runners.power._throttling import throttling
 
 
 class Accounts(Frozen):

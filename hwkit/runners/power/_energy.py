@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hwkit.artifact import Finding
 from hwkit.describe import Frozen
 from hwkit.measurement import BOOTSTRAP_RESAMPLES, Measurement
-from hwkit.runners.power._samples import CARD, Sample, Total, total
+from hwkit.runners.power._samples import Sample, Total, total
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -21,7 +20,6 @@ LEAST_READINGS = 10
 LEAST_WINDOW_S = 2.0
 GAP_PERIODS = 10          # a pause longer than so many usual periods means that the sensor was away
 GAP_SHARE = 0.2           # of the window, likewise
-CLOCK_DROP = 0.10         # of the GPU's clock during a window that is worth saying
 
 
 class Account(Frozen):
@@ -165,24 +163,3 @@ def _above_idle(power: Measurement, trace: _Trace, inferences: int, idle_power: 
         quantity="energy", unit="j", kind="measured", samples=(above * each_s,), low=(above - below_w) * each_s,
         high=(above + beyond_w) * each_s, n=trace.n, conditions=power.conditions,
         source=f"{power.source}; above the idle power of {idle_power.value:.4g} W, over {inferences} inferences")
-
-
-def throttling(samples: Sequence[Sample], start_s: float, end_s: float) -> Finding | None:
-    """Did the GPU lower its clocks in the window? None where the samples do not say."""
-    inside = [one for one in samples if start_s <= one.t_s <= end_s]
-    reasons = sorted({reason for one in inside for reason in one.throttled})
-    clocks = [max(one.clocks_hz["GR3D"]) for one in inside if one.clocks_hz.get("GR3D")]
-    hottest = max((c for one in inside for name, c in one.temperatures_c.items() if name.upper() == CARD),
-                  default=None)
-    heat = "" if hottest is None else f"; its temperature reached {hottest:.3g} °C"
-    if reasons:
-        times = sum(bool(one.throttled) for one in inside)
-        return Finding(name="throttling", ok=False, text=f"the GPU lowered its clocks in {times} of {len(inside)} "
-                                                         f"readings: {', '.join(reasons)}{heat}")
-    if not clocks:
-        return None
-    least, most = min(clocks), max(clocks)
-    if least < (1 - CLOCK_DROP) * most:
-        return Finding(name="throttling", ok=None, text=f"the GPU's clock lay between {least / 1e6:.4g} and "
-                                                        f"{most / 1e6:.4g} MHz{heat}")
-    return Finding(name="throttling", ok=True, text=f"the GPU's clock stayed at {most / 1e6:.4g} MHz{heat}")

@@ -20,7 +20,10 @@ RANK = ("board", "rails", "card")
 
 
 class Sensor(Protocol):
-    """A module in this folder."""
+    """A module in this folder.
+
+    It may also have joined(readings) -> list[Sample], where a reading means something only beside the others.
+    """
 
     def sample(self, reading: Reading) -> Sample:
         """Raises BoardError for text that its sensor does not write."""
@@ -106,7 +109,7 @@ def read(path: Path) -> Recording:
             notes.append(f"line {number} of the recording is damaged")
     if not any(line.kind == "start" for line in lines):
         raise BoardError(f"{path} is no recording of a board's sensors", again)
-    samples: dict[str, list[Sample]] = {}
+    readings: dict[str, list[Reading]] = {}
     fixed: dict[str, _Line] = {}
     said: dict[tuple[str, str], str] = {}
     windows: dict[str, Window] = {}
@@ -123,10 +126,8 @@ def read(path: Path) -> Recording:
             except ValidationError:
                 notes.append(f"the window {line.text!r} has no times")
         elif line.kind == "reading":
-            try:
-                samples.setdefault(line.sensor, []).append(sensor(line.sensor).sample(_reading(line, fixed)))
-            except (BoardError, UnknownName) as e:
-                notes.append(e.message)
+            readings.setdefault(line.sensor, []).append(_reading(line, fixed))
+    samples = {name: _samples(name, found, notes) for name, found in readings.items()}
     if not any(line.kind == "end" for line in lines):
         notes.append("the recorder did not come to its end")
     before, after = (conditions(said.get(("nvpmodel", when), ""), said.get(("jetson_clocks", when), ""))
@@ -135,6 +136,24 @@ def read(path: Path) -> Recording:
         notes.append(f"the power mode changed from {before.mode} to {after.mode} while it was recorded")
     return Recording(samples={name: tuple(found) for name, found in samples.items() if found}, mode=before,
                      facts=_facts(fixed), windows=windows, notes=_few(notes))
+
+
+def _samples(name: str, readings: list[Reading], notes: list[str]) -> list[Sample]:
+    """What the sensor's own module makes of its readings; what it cannot read goes into `notes`."""
+    try:
+        module = sensor(name)
+        if joined := getattr(module, "joined", None):
+            return cast(list[Sample], joined(readings))
+    except (BoardError, UnknownName) as e:
+        notes.append(e.message)
+        return []
+    found = []
+    for reading in readings:
+        try:
+            found.append(module.sample(reading))
+        except BoardError as e:
+            notes.append(e.message)
+    return found
 
 
 def _reading(line: _Line, fixed: dict[str, _Line]) -> Reading:

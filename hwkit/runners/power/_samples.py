@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -11,6 +12,7 @@ from hwkit.describe import Frozen
 # VDD_IN: module input of TX2, Xavier NX, Orin Nano and NX (threads 200883, 242804); VIN: input of the Thor carrier
 # (rbonghi/jetson_stats, pull request 900).
 INPUTS = ("POM_5V_IN", "VDD_IN", "VIN")
+METER = "METER"                   # the one rail of an external meter, see hwkit.runners.power.meter
 
 # Rails that are measured behind another one; adding both would count them twice. AGX Orin: Jetson Linux Developer
 # Guide R36.4, "Software-Based Power Consumption Modeling"; thread 223111.
@@ -46,8 +48,12 @@ class Sample(Frozen):
     off             engines that are switched off
     cpu_load        0..1 of each core, None for one that is offline
     cpu_clock_hz    of each core
-    counter_j       energy since the driver was loaded
-    throttled       reasons for which the GPU lowers its clocks
+    counter_j       energy since some moment before
+    throttled       reasons for which clocks are lowered
+    limits_hz       of a clock: what it may rise to now
+    most_hz         of a clock: what it could rise to; absent where only its hardware knows how far and how long
+    governor        what chooses the processor's clocks
+    trips_c         of a zone: the temperature from which the kernel lowers clocks
     """
 
     sensor: str
@@ -64,6 +70,10 @@ class Sample(Frozen):
     swap_used_bytes: int | None = None
     counter_j: float | None = None
     throttled: tuple[str, ...] = ()
+    limits_hz: dict[str, float] = {}
+    most_hz: dict[str, float] = {}
+    governor: str = ""
+    trips_c: dict[str, float] = {}
 
     @property
     def gpu_load(self) -> float | None:
@@ -89,6 +99,8 @@ class Total(Frozen):
 def total(names: Iterable[str]) -> Total | None:
     """The rails to add up, of those a board has; None where it has none."""
     found = sorted(name for name in set(names) if name != UNCONNECTED)
+    if METER in found:
+        return Total(rails=(METER,), of="board", text="the meter in the board's supply")
     for name in INPUTS:
         if name in found:
             return Total(rails=(name,), of="board", text=f"rail {name}, the input that feeds all others")
@@ -101,6 +113,11 @@ def total(names: Iterable[str]) -> Total | None:
     left_out = "".join(f", {name} left out as it is behind {BEHIND[name]}" for name in behind)
     return Total(rails=added, of="rails",
                  text=f"sum of the rails {', '.join(added)}{left_out}; none of them is the input of the board")
+
+
+def whole(text: str | None) -> int | None:
+    """The whole number that a file of the kernel holds; None where it holds something else."""
+    return int(text) if text is not None and re.fullmatch(r"\s*-?[0-9]{1,18}\s*", text, re.ASCII) else None
 
 
 def total_w(sample: Sample) -> float | None:

@@ -12,14 +12,10 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from hwkit.errors import BoardError
-from hwkit.runners.power._samples import UNCONNECTED, Reading, Sample
+from hwkit.runners.power._samples import UNCONNECTED, Reading, Sample, whole
 
 SUM_CHANNEL = 7
 _LABEL = re.compile(r"in(\d{1,2})_label|rail_name_(\d{1,2})")
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and re.fullmatch(r"\s*-?[0-9]{1,9}\s*", text) else None
 
 
 def _product_w(millivolts: int | None, milliamperes: int | None) -> float | None:
@@ -36,7 +32,7 @@ def rails(files: Mapping[str, str | None]) -> dict[str, float]:
             continue
 
         def read(file: str, beside: str = path) -> int | None:
-            return _whole(files.get(str(PurePosixPath(beside).with_name(file))))
+            return whole(files.get(str(PurePosixPath(beside).with_name(file))))
 
         if k := channel[1]:
             w = _product_w(read(f"in{k}_input"), read(f"curr{k}_input"))

@@ -35,7 +35,7 @@ IIO = {                         # Nano, JetPack 4
 
 
 def test_sensors_are_found_by_their_name() -> None:
-    assert names() == ["ina3221", "nvml", "tegrastats"]
+    assert names() == ["cpu", "hwmon", "ina3221", "meter", "nvml", "rapl", "tegrastats"]
     assert sensor("nvml").sample is nvml
     with pytest.raises(UnknownName, match="nearest: tegrastats"):
         sensor("tegrastat")
