@@ -82,15 +82,21 @@ def _key(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def known(wanted: Wanted) -> sources.Source:
+    """The source of a model. Raises UnknownName, BadInput for a wrong word, before anything long starts."""
+    source = sources.resolve(wanted.model)
+    if wanted.dataset:
+        datasets.info(wanted.dataset)
+    return source
+
+
 @contextlib.contextmanager
 def opened(wanted: Wanted, say: Say) -> Iterator[Model]:
     """The model behind a name or a file, brought to a Model; kept in the cache where it can be.
 
     Factories run a user's own code and may read anything, so they are opened afresh each time.
     """
-    source = sources.resolve(wanted.model)
-    if wanted.dataset:
-        datasets.info(wanted.dataset)      # a name that is not known is said before anything long starts
+    source = known(wanted)
 
     def open_into(folder: Path) -> Model:
         return sources.open_source(source, folder, input_shape=wanted.input_shape, dataset=wanted.dataset,
@@ -264,13 +270,22 @@ def keep(result: Run, artifact: Artifact, folder: Path) -> Path:
     return path
 
 
+def run_key(artifact: Artifact, chosen: Board, request: Request, budget: Budget | None) -> str:
+    """Digest of everything that a report of a run depends on, apart from the board's own state."""
+    return _key(artifact.manifest.digest, chosen.model_dump(mode="json"), chosen.place and chosen.place.text,
+                request.model_dump(mode="json"), budget and budget.model_dump(mode="json"))
+
+
 def report_on(artifact: Artifact, chosen: Board | None, budget: Budget | None, request: Request,
-              reproduce: str, say: Say) -> Report:
-    """Run if there is a board, judge, and write report.json and report.md into the artifact's folder."""
+              reproduce: str, say: Say, folder: Path | None = None) -> Report:
+    """Run if there is a board, judge, and write report.json and report.md into `folder`, else the artifact's.
+
+    Raw samples are kept in runs/, in `folder`, else beside the artifact.
+    """
     result = None
     if chosen is not None:
         result = run(artifact, chosen, request, say)
-        keep(result, artifact, artifact.folder.parent / "runs")
+        keep(result, artifact, (folder or artifact.folder.parent) / "runs")
     manifest = artifact.manifest
     why = f"no board executes what {manifest.backend} makes for {manifest.target}: hwkit list boards"
     if manifest.built.board_plan:
@@ -278,7 +293,7 @@ def report_on(artifact: Artifact, chosen: Board | None, budget: Budget | None, r
                f"hwkit run {artifact.folder} --results DIR")
     report = assemble(artifact, target(manifest.target), chosen, result, budget, reproduce,
                       "" if chosen else why)
-    save(Reports(reports=(report,)), artifact.folder)
+    save(Reports(reports=(report,)), folder or artifact.folder)
     return report
 
 

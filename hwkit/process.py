@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hwkit.errors import JobFailed, ToolMissing
+from hwkit.stopping import endable
 
 LOG_LINES = 200
 
@@ -34,7 +35,7 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
     on_line       is called with every line as it appears
     memory_bytes  limit of the address space (RLIMIT_AS), None for no limit
     Raises ToolMissing when the program does not exist, JobFailed when it fails or outlasts `timeout_s`.
-    The whole process group is ended on a timeout and on any exception, Ctrl-C included.
+    The whole process group is ended on a timeout, by hwkit.stopping and on any exception, Ctrl-C included.
     """
     try:
         child = subprocess.Popen(
@@ -61,11 +62,12 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
     kept: list[str] = []
     try:
         assert child.stdout is not None
-        for line in child.stdout:
-            kept.append(line)
-            if on_line:
-                on_line(line.rstrip("\n"))
-        code = child.wait()
+        with endable(end_group):
+            for line in child.stdout:
+                kept.append(line)
+                if on_line:
+                    on_line(line.rstrip("\n"))
+            code = child.wait()
     finally:
         timer.cancel()
         end_group()

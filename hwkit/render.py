@@ -212,7 +212,8 @@ def comparison(reports: Sequence[Report]) -> list[Section]:
     return sections
 
 
-def _markdown(s: Section) -> list[str]:
+def section_markdown(s: Section) -> list[str]:
+    """One section as markdown, line by line."""
     if s.drawing:
         return [f"## {s.title}", "", "```text", *s.drawing, "```", ""]
 
@@ -228,14 +229,14 @@ def as_markdown(reports: Sequence[Report]) -> str:
     for report in reports:
         lines += [f"# {title(report)}", ""]
         for s in sections(report):
-            lines += _markdown(s)
+            lines += section_markdown(s)
         lines += [f"**{verdict(report)}**", ""]
     return "\n".join([*lines, *comparison_markdown(reports)])
 
 
 def comparison_markdown(reports: Sequence[Report]) -> list[str]:
     """The comparison alone, as lines; none for fewer than two reports."""
-    return [line for s in comparison(reports) for line in _markdown(s)]
+    return [line for s in comparison(reports) for line in section_markdown(s)]
 
 
 def drawn_map(section: Section) -> RenderableType:
