@@ -57,9 +57,9 @@ def board(name: str) -> Board:
     if about.runner != "ssh":
         raise BadDescription(lab.path(), f"boards.{name}.board",
                              f"{own.board} is not reached over ssh but by {about.runner}", "hwkit list boards")
-    place = lab.Place(**own.model_dump(exclude={"board"}))
+    place = lab.Place(**own.model_dump(exclude={"board", "options"}))
     return about.model_copy(update={"name": name, "description": f"{about.description}, at {place.text}",
-                                    "place": place})
+                                    "options": {**about.options, **own.options}, "place": place})
 
 
 def at_hand(target: str) -> list[Board]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -82,9 +82,14 @@ class Place(Frozen):
 
 
 class Entry(Place):
-    """A table of the lab file. board: the file in boards/ that says what stands there."""
+    """A table of the lab file.
+
+    board     the file in boards/ that says what stands there
+    options   of its runner, beside those of that file
+    """
 
     board: Name
+    options: dict[str, Any] = {}
 
 
 def path() -> Path:

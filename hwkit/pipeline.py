@@ -244,7 +244,7 @@ def require_ready(chosen: Board) -> None:
     problems = [p.message for p in runners.runner(chosen.runner).missing(chosen) if p.fatal]
     if problems:
         raise ToolMissing(f"board {chosen.name} is not ready: {'; '.join(problems)}",
-                          f"hwkit board make {chosen.name}")
+                          "" if chosen.runner == "ssh" else f"hwkit board make {chosen.name}")
 
 
 def run(artifact: Artifact, chosen: Board, request: Request, say: Say) -> Run:

@@ -17,9 +17,9 @@ def _rows(noun: str) -> list[tuple[str, str]]:
         return [(t.name, f"{t.description}; {', '.join(t.precisions)}")
                 for t in map(target.target, target.names())]
     if noun == "boards":
-        from hwkit import board
+        from hwkit import board, lab
         return [(b.name, f"{b.kind}: {b.description} (target {b.target}, runner {b.runner})")
-                for b in map(board.board, board.names())]
+                for b in map(board.board, [*board.names(), *sorted(lab.entries())])]
     import importlib
 
     from hwkit.modules import about

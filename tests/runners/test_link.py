@@ -144,7 +144,7 @@ def test_a_jump_host_that_is_none(server: sshd.Sshd) -> None:
 
 
 def test_the_agent_runs_on_old_pythons() -> None:
-    """Boards have Python 3.6 (JetPack 4). No such one is here; its grammar is what this parser can be asked for."""
+    """Boards have Python 3.6 (JetPack 4). None is here; what this parser can be asked for is its grammar."""
     import ast
 
     for name in ("agent.py", "sense.py"):
