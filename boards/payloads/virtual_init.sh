@@ -34,5 +34,5 @@ $B ip addr add 10.0.2.15/24 dev eth0
 $B ip link set eth0 up
 /usr/sbin/sshd || echo "hwkit-failed: sshd did not start"
 echo "hwkit-ready"
-[ -f /run/hwkit/rails.json ] && $B nice -n 5 /usr/bin/python3 -S -P /run/hwkit/rails.py /run/hwkit/rails.json /run/virtual &
+[ -f /run/hwkit/rails.json ] && /usr/bin/python3 -S -P /run/hwkit/rails.py /run/hwkit/rails.json /run/virtual &
 while :; do $B sleep 3600; done

@@ -38,7 +38,7 @@ def info(elf: bytes) -> dict[str, str]:
 
 
 def order(folder: Path, wanted: Sequence[str]) -> list[Path]:
-    """Files of `wanted` and all they depend on, each after what it needs; what the kernel has built in is left out.
+    """Files of `wanted` and all they depend on, each after what it needs, without what the kernel has built in.
 
     folder  lib/modules/VERSION of a kernel package. Raises BadInput for a module that is not there.
     """

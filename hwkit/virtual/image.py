@@ -29,10 +29,10 @@ ASSUMED = ("adduser", "debconf", "dpkg", "init-system-helpers", "initramfs-tools
            "runit-helper", "sensible-utils", "ucf", "usrmerge")
 MODULES = ("virtio_mmio", "virtio_blk", "virtio_net")
 MERGED = ("bin", "sbin", "lib")                     # Debian's /bin is a link to usr/bin; its packages do not know
-APPLETS = tuple("""cat chmod chown clear cp cut date dd df dmesg du echo env expr false find free fallocate grep
-    gunzip gzip head hostname id ip kill killall less ln ls mkdir mktemp more mount mv nice nohup nproc pgrep pkill
-    poweroff ps pwd readlink reboot renice rm rmdir sed sh sleep sort stat sync tail tar tee test time timeout top
-    touch tr true truncate umount uname uniq uptime vi wc which xargs""".split())
+APPLETS = ("cat chmod chown clear cp cut date dd df dmesg du echo env expr false find free fallocate grep "
+           "gunzip gzip head hostname id ip kill killall less ln ls mkdir mktemp more mount mv nproc pidof "
+           "poweroff ps pwd readlink reboot renice rm rmdir sed sh sleep sort stat sync tail tar tee test "
+           "time timeout top touch tr true truncate umount uname uniq uptime vi wc which xargs")      # of busybox
 DISK_BYTES = 2 * 2**30                              # of which the free part takes no space here
 INODES, JOURNAL_MB = 32768, 8
 NEEDED_BYTES = 900 * 10**6                          # while it is made; less than half of that stays
@@ -57,7 +57,7 @@ ETC = {
 
 def recipe() -> Recipe:
     return {"suite": [debian.SUITE], "packages": list(PACKAGES), "assumed": list(ASSUMED),
-            "modules": list(MODULES), "applets": list(APPLETS), "wheels": list(debian.TFLITE),
+            "modules": list(MODULES), "applets": [APPLETS], "wheels": list(debian.TFLITE),
             "platforms": list(debian.PLATFORMS), "etc": [f"{k}: {v}" for k, v in ETC.items()],
             "disk": [str(DISK_BYTES), str(INODES), str(JOURNAL_MB)]}
 
@@ -127,7 +127,7 @@ def _merge(root: Path) -> None:
 
 
 def _first(root: Path, modules: Path) -> bytes:
-    """What the kernel starts from: a shell and the drivers of the disk and the network, numbered in their order."""
+    """What the kernel starts from: a shell and the drivers of disk and network, numbered in their order."""
     files = {"bin/busybox": ((root / "usr/bin/busybox").read_bytes(), 0o755)}
     for number, path in enumerate(_modules.order(modules, MODULES)):
         files[f"modules/{number:02}-{path.name}"] = (path.read_bytes(), 0o644)
@@ -138,7 +138,7 @@ def _furnish(root: Path) -> None:
     for name in ("proc", "sys", "dev", "run", "tmp", "root", "opt", "var/log"):
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)
-    for applet in APPLETS:
+    for applet in APPLETS.split():
         if not os.path.lexists(root / "usr/bin" / applet):
             (root / "usr/bin" / applet).symlink_to("busybox")
     for name, text in ETC.items():
