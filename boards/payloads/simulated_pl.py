@@ -88,8 +88,9 @@ class SimulatedPl:
         answer = self._receive(size)
         if status == NO_ANSWER:
             raise TimeoutError(f"{value} clock cycles")
-        if status == NO_REQUEST:
+        if status != DONE:
             self.close()
+        if status == NO_REQUEST:
             raise LinkError(f"{self._where} does not take {operation} of {a:#x}")
         if status != DONE:
             raise LinkError(f"{self._where}: the block broke the protocol of its bus")

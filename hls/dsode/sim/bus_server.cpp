@@ -1,9 +1,10 @@
 // The IP block `dsode` behind a socket: its client is the processor that reads and writes the block's registers
 // (AXI-Lite), and the DMA engine that moves states to it and answers from it (AXI4-Stream).
-//     server STREAM_BYTES LIMIT PATIENCE_MS
+//     server STREAM_BYTES LIMIT PATIENCE_MS LEASE
 // LIMIT        cycles after which a transfer has failed
 // PATIENCE_MS  how long the rest of a request may take to come, and an answer to be taken
-// Prints "port N": it listens there, on 127.0.0.1 only. Ends when the process that started it does.
+// LEASE        a FIFO: it serves until something is written there, or nobody can any more
+// Prints "port N": it listens there, on 127.0.0.1 only.
 //
 // One client at a time; each finds the block as after loading a bitstream: nothing of another client is left.
 // A client is greeted with 8 bytes, "dsodePL1", or "inuse..." and the end of the connection. Then, all numbers
@@ -19,11 +20,11 @@
 #include "verilated.h"
 #include <arpa/inet.h>
 #include <chrono>
-#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
 #include <memory>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -36,8 +37,7 @@ enum Status : uint32_t { DONE, NO_ANSWER, NO_REQUEST, BROKEN };
 static const uint32_t MOST_BYTES = 1 << 24;
 static std::unique_ptr<Vdsode> ip;
 static long bytes, limit, patience_ms;
-static int listener;
-static pid_t parent;
+static int listener, lease;
 static bool broken, stuck;
 
 // ---------------------------------------------------------------- the block
@@ -144,9 +144,9 @@ static bool give(int client, const void* data, size_t size) {
 // False when nothing came by `deadline_ms`; below 0: it waits for ever.
 static bool wait_for(int client, long deadline_ms) {
     for (;;) {
-        pollfd waiting[2] = {{listener, POLLIN, 0}, {client, POLLIN, 0}};
-        poll(waiting, 2, 500);
-        if (getppid() != parent) exit(0);
+        pollfd waiting[3] = {{listener, POLLIN, 0}, {client, POLLIN, 0}, {lease, POLLIN, 0}};
+        poll(waiting, 3, deadline_ms < 0 ? -1 : 100);
+        if (waiting[2].revents) exit(0);
         if (waiting[1].revents) return true;
         if (waiting[0].revents) {
             if (client < 0) return true;
@@ -219,8 +219,7 @@ static void serve(int client) {
 }
 
 int main(int count, char** words) {
-    parent = getppid();
-    if (count != 4) return 2;
+    if (count != 5 || (lease = open(words[4], O_RDONLY | O_NONBLOCK)) < 0) return 2;
     bytes = atol(words[1]);
     limit = atol(words[2]);
     patience_ms = atol(words[3]);
