@@ -71,7 +71,7 @@ def _executed(link: Link, parcel: _Parcel, job: Path, folder: Path, sites: Seque
     """Push, run, bring back. What was lost of a run that ended early but left enough; else raises BoardFault."""
     for path in parcel.payloads:
         link.put(path, path.name)
-    for file in sorted(set(_named(json.loads(job.read_text())))):
+    for file in sorted(set(_named(json.loads(job.read_text()), folder))):
         link.put(folder / file, file)
     link.put(job, job.name)
     before = set(link.paths("."))
@@ -102,14 +102,15 @@ def _executed(link: Link, parcel: _Parcel, job: Path, folder: Path, sites: Seque
         raise died from None
 
 
-def _named(job: Any) -> Iterator[str]:
-    """The files of the artifact that a job names."""
+def _named(job: Any, folder: Path) -> Iterator[str]:
+    """The files of the artifact, linked from `folder`, that a job names; all below a folder that it names."""
     if isinstance(job, str):
         if job.startswith("artifact/"):
-            yield job
+            found = (folder / job).rglob("*") if (folder / job).is_dir() else [folder / job]
+            yield from (str(path.relative_to(folder)) for path in found if path.is_file())
     elif isinstance(job, dict | list):
         for one in job.values() if isinstance(job, dict) else job:
-            yield from _named(one)
+            yield from _named(one, folder)
 
 
 def _site(place: Place) -> list[str]:
