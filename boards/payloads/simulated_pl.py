@@ -5,7 +5,7 @@
 The layers before and after the engine run here; the engine is the board's own programmable logic, or its RTL that
 is simulated somewhere else and reached over a socket. Needs numpy, and pynq for real logic. The job is
 
-    driver       folder as hwkit wrote it: design.json, tables.bin, arrays.npz, check.npz, dsode_driver.py
+    driver       dsode_driver.py, in a folder as hwkit wrote it, with design.json and the files that it names
     inputs       .npy, float32 (n, C, H, W)
     out          folder for states.npy and results.npy (n, bytes: what went into the engine and what came out),
                  outputs.npy (n, classes) and result.json
@@ -148,18 +148,22 @@ def say(text):
 
 def transport_of(job, driver):
     if job["transport"] == "pynq":
-        return driver.PynqTransport(job["bitfile"], *driver.sizes(job["driver"]))
+        return driver.PynqTransport(job["bitfile"], *driver.sizes(folder_of(driver)))
     return SimulatedPl(job["host"], job["port"], job.get("timeout_s", TIMEOUT_S))
+
+
+def folder_of(driver):
+    return os.path.dirname(driver.__file__)
 
 
 def execute(job, driver):
     """What result.json holds; the arrays are written before."""
-    transport = transport_of(job, driver)
+    transport, folder = transport_of(job, driver), folder_of(driver)
     images = np.load(job["inputs"], allow_pickle=False)
-    engine = driver.Dsode(job["driver"], transport)
+    engine = driver.Dsode(folder, transport)
     say("the engine's tables")
     engine.load()
-    stored = driver.check(engine, job["driver"])
+    stored = driver.check(engine, folder)
     engine.transport = kept = Recorded(transport, say)
     outputs = engine.infer(images)
     for name, array in (("outputs", outputs), ("states", rows(kept.sent)), ("results", rows(kept.came))):
@@ -177,8 +181,8 @@ def main(words):
         raise SystemExit(__doc__)
     with open(words[0]) as f:
         job = json.load(f)
-    sys.path.insert(0, job["driver"])
-    driver = importlib.import_module("dsode_driver")
+    sys.path.insert(0, os.path.dirname(os.path.abspath(job["driver"])))
+    driver = importlib.import_module(os.path.splitext(os.path.basename(job["driver"]))[0])
     with open(driver.__file__, "rb") as f:
         version = hashlib.sha256(f.read()).hexdigest()[:12]
     try:

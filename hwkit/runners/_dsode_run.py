@@ -27,9 +27,8 @@ from hwkit.measurement import Measurement, Unit
 from hwkit.runners import Request, Run
 from hwkit.runners._tflite_run import JOB, Answer, read_answer
 
-ENGINE, DRIVER = "engine", "engine/lab/driver"
+ENGINE, DRIVER = "engine", "engine/lab/driver/dsode_driver.py"
 INPUTS = "golden/inputs.npy"
-RESULTS = ("result.json", "outputs.npy", "states.npy", "results.npy")
 SLOWEST_HZ = 500.0         # of clock cycles that are simulated for an answer, the link to the board included
 LINK_S = 60.0
 NO_TIME = "the programmable logic is simulated: its cycles are exact, how long one takes is not known"
@@ -66,17 +65,12 @@ class Result(Answer):
 
 def holds(artifact: Artifact) -> bool:
     """Whether it is an on-chip engine with a driver."""
-    return "bench" in artifact.manifest.built.details and f"{DRIVER}/design.json" in artifact.manifest.sha256
+    return "bench" in artifact.manifest.built.details and DRIVER in artifact.manifest.sha256
 
 
 def payloads() -> list[Path]:
     """Files that must lie in one folder on the board."""
     return [shipped("boards", "payloads", "simulated_pl.py")]
-
-
-def files(artifact: Artifact) -> list[str]:
-    """Files of the artifact that must lie on the board, below `artifact` in the folder of the job."""
-    return [*(f for f in artifact.manifest.sha256 if Path(f).parent == Path(DRIVER)), INPUTS]
 
 
 def _bench(artifact: Artifact) -> verilator.Bench:
@@ -96,7 +90,8 @@ def serving(artifact: Artifact, say: Say) -> Iterator[int]:
 
 def write_job(artifact: Artifact, request: Request, folder: Path, *, port: int | None = None,
               bitfile: str = "") -> Path:
-    """job.json in `folder`, which also takes the results and is where the payload runs.
+    """job.json in `folder`, which also takes the results and is where the payload runs. It names all files
+    that it needs, relative to that folder, through a link to the artifact.
 
     port      on the board's loopback that leads to the simulated engine; or else
     bitfile   on the board, with its .hwh beside it: its own programmable logic is the engine
@@ -107,12 +102,13 @@ def write_job(artifact: Artifact, request: Request, folder: Path, *, port: int |
         raise BadInput(f"{artifact.folder} holds no engine with a driver (backend {artifact.manifest.backend})",
                        "build it with the dsode backend")
     (folder / "artifact").symlink_to(artifact.folder.resolve())
+    beside = [f"artifact/{f}" for f in artifact.manifest.sha256 if Path(f).parent == Path(DRIVER).parent]
     timeout_s = LINK_S + _bench(artifact).limit_cycles / SLOWEST_HZ
     reached: Mapping[str, Any] = ({"transport": "pynq", "bitfile": bitfile} if port is None else
                                   {"transport": "socket", "host": "127.0.0.1", "port": port,
                                    "timeout_s": timeout_s})
-    write_json(folder / JOB, {"driver": f"artifact/{DRIVER}", "inputs": f"artifact/{INPUTS}", "out": ".",
-                              **reached})
+    write_json(folder / JOB, {"driver": f"artifact/{DRIVER}", "beside": beside, "inputs": f"artifact/{INPUTS}",
+                              "out": ".", **reached})
     return folder / JOB
 
 

@@ -25,6 +25,7 @@ BOARD = Board(name="bench", description="this machine and a simulator", target="
               runner="local")
 CHECKS = {"states as built", "results as built", "outputs as built", "outputs = integer reference",
           "stored images", "cycles as scheduled", "images on the board"}
+RESULTS = ("result.json", "outputs.npy", "states.npy", "results.npy")
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,9 @@ def changed(artifact: Artifact, tmp_path: Path) -> Callable[..., Artifact]:
     def change(name: str, change: Callable[[bytes], bytes]) -> Artifact:
         copy = Artifact(folder=tmp_path / "changed", manifest=artifact.manifest)
         shutil.copytree(artifact.folder, copy.folder)
-        path = copy.path(_dsode_run.DRIVER) / name
+        path = copy.path(_dsode_run.DRIVER).with_name(name)
         path.write_bytes(change(path.read_bytes()))
-        about = copy.path(_dsode_run.DRIVER) / "design.json"
+        about = copy.path(_dsode_run.DRIVER).with_name("design.json")
         design = json.loads(about.read_bytes())
         if name in design["sha256"]:
             design["sha256"][name] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -98,14 +99,14 @@ def test_every_bit_is_the_integer_references(artifact: Artifact, done: tuple[Pat
 def test_the_board_gets_all_files_it_needs_and_no_others(artifact: Artifact, port: int, tmp_path: Path) -> None:
     (tmp_path / "job").mkdir()
     _dsode_run.write_job(artifact, Request(), tmp_path / "job", port=port)
-    copied = tmp_path / "job" / "artifact"
-    copied.unlink()                                      # it leads to the whole artifact
-    for name in _dsode_run.files(artifact):
-        (copied / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artifact.path(name), copied / name)
-    assert not (copied / "golden" / "outputs.npy").exists(), "the answers are on the board"
+    (tmp_path / "job" / "artifact").unlink()             # it leads to the whole artifact
+    job = json.loads((tmp_path / "job" / "job.json").read_text())
+    named = [job["driver"], job["inputs"], *job["beside"]]
+    for name in named:
+        (tmp_path / "job" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.path(name.removeprefix("artifact/")), tmp_path / "job" / name)
+    assert not [name for name in named if "outputs" in name or "results" in name], "the answers are on the board"
     execute(tmp_path / "job")
-    assert all((tmp_path / "job" / name).is_file() for name in _dsode_run.RESULTS)
     assert verdicts(told(artifact, tmp_path / "job")) == dict.fromkeys(CHECKS, True)
 
 
@@ -159,7 +160,7 @@ def test_an_engine_that_is_not_there_is_one_line(artifact: Artifact, tmp_path: P
 def test_damaged_tables_never_reach_the_engine(artifact: Artifact, port: int, tmp_path: Path) -> None:
     copy = Artifact(folder=tmp_path / "changed", manifest=artifact.manifest)
     shutil.copytree(artifact.folder, copy.folder)
-    copy.path(_dsode_run.DRIVER).joinpath("tables.bin").write_bytes(b"\0" * 160)
+    copy.path(_dsode_run.DRIVER).with_name("tables.bin").write_bytes(b"\0" * 160)
     (tmp_path / "job").mkdir()
     _dsode_run.write_job(copy, Request(), tmp_path / "job", port=port)
     with pytest.raises(JobFailed, match=r"tables\.bin is damaged"):
@@ -179,7 +180,7 @@ def test_only_an_engine_is_taken(small_artifact: Artifact, artifact: Artifact, t
     ("outputs.npy", b"\x93NUMPY", "outputs.npy cannot be read")])
 def test_results_that_cannot_be_read_are_one_line(name: str, content: bytes | None, said: str, artifact: Artifact,
                                                   done: tuple[Path, list[str]], tmp_path: Path) -> None:
-    for result in _dsode_run.RESULTS:
+    for result in RESULTS:
         shutil.copyfile(done[0] / result, tmp_path / result)
     (tmp_path / name).unlink()
     if content is not None:
@@ -190,7 +191,7 @@ def test_results_that_cannot_be_read_are_one_line(name: str, content: bytes | No
 
 def test_results_of_another_shape_or_type_are_wrong_results(artifact: Artifact, done: tuple[Path, list[str]],
                                                             tmp_path: Path) -> None:
-    for result in _dsode_run.RESULTS:
+    for result in RESULTS:
         shutil.copyfile(done[0] / result, tmp_path / result)
     np.save(tmp_path / "outputs.npy", np.load(done[0] / "outputs.npy").astype(np.float64))
     np.save(tmp_path / "results.npy", np.load(done[0] / "results.npy")[:-1])
