@@ -65,6 +65,11 @@ class Journal:
         self.records, self.torn_bytes = records, torn_bytes
         self._fd, self._guard = fd, threading.Lock()
 
+    def close(self) -> None:
+        """What is added later, by a thread that did not end in time, is an OSError."""
+        with self._guard:
+            self._fd = -1
+
     def add(self, event: Event, **about: Any) -> None:
         """Append a record; it is on the disk when this returns. From any thread. Raises OSError on a full disk."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
@@ -99,7 +104,11 @@ def opened(path: Path) -> Iterator[Journal]:
         data = path.read_bytes()
         records, good = _read(data, path)
         os.ftruncate(fd, good)
-        yield Journal(fd, records, len(data) - good)
+        log = Journal(fd, records, len(data) - good)
+        try:
+            yield log
+        finally:
+            log.close()
     finally:
         os.close(fd)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from hwkit import backends, datasets, runners, sources
 from hwkit.artifact import Artifact, Backend, BuildPlan, Estimate, Problem, pack, require_replaceable
-from hwkit.board import Board, board, at_hand
+from hwkit.board import Board, at_hand, board
 from hwkit.budget import Budget
 from hwkit.data import cache_root
 from hwkit.describe import Frozen

@@ -12,7 +12,7 @@ _guard = threading.Lock()
 
 @contextlib.contextmanager
 def endable(end: Callable[[], object]) -> Iterator[None]:
-    """While the block waits, `end` makes the wait end: it may be called from another thread, and more than once."""
+    """While the block waits, `end` makes the wait end. It may be called from any thread, and more than once."""
     key = object()
     with _guard:
         _ends[key] = end
