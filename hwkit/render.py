@@ -91,6 +91,18 @@ def _operators(report: Report) -> Section:
     return Section(title, columns, tuple(body), (3, 5, 6, 7, 8))
 
 
+def _energies(report: Report) -> Section:
+    """Of the operators whose energy could be told from differential runs, all their runs in one inference."""
+    named = {r.index: r for r in report.operators}
+    rows = []
+    for one in sorted(report.operator_energies, key=lambda e: e.value_j * named[e.index].repeat, reverse=True):
+        row = named[one.index]
+        low, value, high = (shown(j * row.repeat, "j") for j in (one.low_j, one.value_j, one.high_j))
+        rows.append((f"{row.stage}/{row.index}", row.name, str(row.repeat), value, f"{low} .. {high}", one.kind))
+    columns = ("operator", "kind", "runs", "energy above idle", "interval", "how known")
+    return Section("Energy of the heaviest operators, by differential runs", columns, tuple(rows), (2, 3, 4))
+
+
 def _resources(report: Report) -> Section:
     """Of the whole design, against the chip and the limit to which it can still be placed and routed."""
     rows: list[tuple[str, ...]] = []
@@ -163,6 +175,8 @@ def sections(report: Report) -> list[Section]:
         found.append(Section("Map of the on-chip memories", (), (), drawing=report.memory_map))
     if report.operators:
         found.append(_operators(report))
+    if report.operator_energies:
+        found.append(_energies(report))
     if report.findings:
         found.append(Section("Checks", ("check", "", "what was found"),
                              tuple((f.name, MARK[f.ok], f.text) for f in report.findings)))

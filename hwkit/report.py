@@ -13,7 +13,7 @@ from hwkit.describe import Frozen, Kind, load_json
 from hwkit.errors import BadInput
 from hwkit.measurement import RESOURCES, Measurement, Resource
 from hwkit.memory import MEMORIES, UNIT, UNIT_BITS, MemoryRow, draw
-from hwkit.runners import OperatorCost, Run
+from hwkit.runners import OperatorCost, OperatorEnergy, Run
 from hwkit.target import Target
 
 
@@ -87,6 +87,7 @@ class Report(Frozen):
     operators: tuple[OperatorRow, ...]
     operator_unit: str
     operator_kind: str
+    operator_energies: tuple[OperatorEnergy, ...] = ()
     resources: tuple[ResourceUse, ...] = ()
     parts: tuple[ResourceRow, ...] = ()
     memory: tuple[MemoryRow, ...] = ()
@@ -226,6 +227,7 @@ def assemble(artifact: Artifact, target: Target, board: Board | None, run: Run |
         backend=manifest.backend, precision=manifest.precision, digest=manifest.digest,
         measurements=measurements, not_measured=missing, operators=rows,
         operator_unit=told.operator_unit, operator_kind=told.operator_kind,
+        operator_energies=run.operator_energies if run else (),
         resources=used, parts=built.resources, memory=built.memory,
         memory_map=_map(built.memory, target, measurements),
         findings=(*built.findings, *_as_placed(built.memory, used), *(run.findings if run else ())),

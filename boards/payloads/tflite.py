@@ -2,15 +2,18 @@
 
     python3 tflite.py JOB.json
 
-Needs numpy and ai_edge_litert (or its predecessor tflite_runtime), nothing else. The job is
+Needs numpy and ai_edge_litert (or its predecessor tflite_runtime), and sense.py beside it for its sensors. A job:
 
-    passes        of "memory", "outputs", "latency", "instructions", "operators"; done in this order
+    passes        of PASSES, done in that order; each has its docstring below
     stages        [{"file", "repeat", "times": [t, ...] or null}, ...], run one after the other
     inputs        .npy, float32, (n, *input shape of the first stage without batch)
-    operators     [{"index", "file"}, ...]: models of one operator each
+    operators     [{"index", "file", "runs": in one inference}, ...]: models of one operator each
     marks         cost operators in instructions, between marks, rather than in ns
+    energy_operators   how many of the heaviest operators "energy_operators" takes
+    sense         {"root", "sensors", "interval_s", "meter"}, each optional: see sense.py
     threads, warmup, iterations, duration_s
-    out           folder for outputs.npy (float32), raw_outputs.npy and result.json
+    out           folder for outputs.npy (float32), raw_outputs.npy, result.json, clocks.jsonl, power.jsonl and
+                  operators.jsonl
 
 result.json is rewritten after every pass, so that a crash in a later one loses nothing. A mark is the
 system call getpriority(0x4857, label): it fails and changes nothing, unless an emulator counts there.
@@ -37,11 +40,26 @@ except ModuleNotFoundError as missing:
     from tflite_runtime.interpreter import Interpreter
     RUNTIME = "tflite-runtime"
 
-PASSES = ("memory", "outputs", "latency", "instructions", "operators")
+try:
+    import sense
+except ModuleNotFoundError:
+    sense = None
+
+PASSES = ("memory", "outputs", "latency", "clocks", "application", "instructions", "power", "operators",
+          "energy_operators")
+BESIDE = ("clocks", "application")                  # done while "latency" is
 MARK = 0x4857
 COUNT_WARMUP = 3
 MARK_WARMUP = 20
 MOST_SAMPLES = 2000
+WINDOWS = 3                                         # the timed pass in so many parts, with others between them
+APPLICATION_SHARE, APPLICATION_ITERATIONS = 0.3, 10  # of a part's duration, and at least so many in each
+CACHE_BYTES, MOST_EVICTED_BYTES = 16 << 20, 64 << 20   # a last-level cache that is not told; the buffer at most
+CLOCKS_S, POWER_S = 0.2, 0.1                        # between readings
+STILL_S = 2.2                                       # idle before and after; the host wants 2 s
+CONTROLS = 3                                        # short windows of the whole chain between the operators
+PAIRS = 4                                           # of windows without and with an operator
+READINGS = 25                                       # of the sensor in such a window; the host wants 20
 OPERATOR_WARMUP = 3
 OPERATOR_ITERATIONS = 30
 OPERATOR_DURATION_NS = 50_000_000
@@ -229,15 +247,16 @@ def outputs_pass(chain, samples, out):
     return {"n": len(samples), "dtype": str(raw[0].dtype)}
 
 
-def timed(run, iterations, duration_ns):
-    """Nanoseconds of runs one after the other, until both limits are reached: {"ns", "every"}.
-
-    A run is kept `every` so many, so that a network of microseconds does not leave a million samples.
-    """
+def spacing(run, duration_ns):
+    """Keep a run every so many, so that a network of microseconds does not leave a million samples."""
     a = time.perf_counter_ns()
     run()
-    expected = duration_ns / max(1, time.perf_counter_ns() - a)
-    every = max(1, int(expected / MOST_SAMPLES))
+    return max(1, int(duration_ns / max(1, time.perf_counter_ns() - a) / MOST_SAMPLES))
+
+
+def timed(run, iterations, duration_ns, every=None):
+    """Nanoseconds of runs one after the other, until both limits are reached: {"ns", "every"}: see spacing."""
+    every = every or spacing(run, duration_ns)
     samples = []
     done = 0
     started = time.perf_counter_ns()
@@ -264,12 +283,185 @@ def counted(run, times):
     return labels[COUNT_WARMUP:]
 
 
+def recorder(job, name, interval_s, sensors=()):
+    """A recorder of sense.py for the file `name`, started; or None and why not."""
+    if sense is None:
+        return None, "sense.py, which reads the sensors, does not lie beside the payload"
+    about = job.get("sense") or {}
+    words = ["--root", about.get("root", "/"), "--interval", str(about.get("interval_s", interval_s))]
+    sensors = sensors or about.get("sensors")
+    if sensors:
+        words += ["--sensors", ",".join(sensors)]
+    if about.get("meter"):
+        words += ["--meter", json.dumps(about["meter"])]
+    found = sense.Recorder(os.path.join(job["out"], name), words)
+    return (found, "") if found.start() else (None, found.problem)
+
+
 def latency_pass(chain, samples, job):
+    """The chain alone, its input in place: {"latency": {"ns", "every", "windows"}, ...}, in WINDOWS parts.
+
+    Beside it what is asked for of BESIDE. "application": {"ns", "evicted_bytes"}, see Application. "clocks":
+    {"problem"}: why clocks.jsonl, with the parts as windows, is not whole.
+    """
+    found, beside, every = {"latency": {"ns": [], "windows": []}}, None, None
+    if "clocks" in job["passes"]:
+        beside, problem = recorder(job, "clocks.jsonl", CLOCKS_S, ["cpu"])
+        found["clocks"] = {"problem": problem}
+    application = Application(chain, samples) if "application" in job["passes"] else None
+    if application:
+        found["application"] = {"ns": [], "evicted_bytes": application.evicted_bytes}
+    say("timing")
+    least, duration_ns = -(-job["iterations"] // WINDOWS), int(job["duration_s"] * 1e9 / WINDOWS)
+    for k in range(WINDOWS):
+        chain.feed(samples[0])
+        for _ in range(job["warmup"]):
+            chain.run()
+        every = every or spacing(chain.run, WINDOWS * duration_ns)
+        start_s = time.monotonic()
+        part = timed(chain.run, least, duration_ns, every)
+        found["latency"]["every"] = every
+        if beside:
+            beside.window(f"timed-{k}", start_s, time.monotonic(), len(part["ns"]) * every)
+        found["latency"]["ns"] += part["ns"]
+        found["latency"]["windows"].append(len(part["ns"]))
+        if application:
+            found["application"]["ns"] += application.timed(min(least, APPLICATION_ITERATIONS),
+                                                            APPLICATION_SHARE * duration_ns)
+    if beside:
+        beside.stop()
+        found["clocks"]["problem"] = beside.problem
+    return found
+
+
+def cache_bytes():
+    """The last-level cache by what the kernel tells of the first core; CACHE_BYTES where it does not."""
+    folder, found = "/sys/devices/system/cpu/cpu0/cache", []
+    try:
+        for name in os.listdir(folder):
+            if name.startswith("index"):
+                with open(os.path.join(folder, name, "size")) as f:
+                    text = f.read().strip()
+                found.append(int(text[:-1]) << {"K": 10, "M": 20}[text[-1]])
+    except (OSError, ValueError, KeyError, IndexError):
+        pass
+    return max(found) if found else CACHE_BYTES
+
+
+class Application:
+    """An inference as an application has it.
+
+    The input lies in a buffer of its own, and caches hold something else: a buffer of twice the last-level cache
+    is written before. Then the input is quantised and copied in, the chain run, the output dequantised and its
+    largest value found. evicted_bytes: that buffer; it is smaller where the cache is very large.
+    """
+
+    def __init__(self, chain, samples):
+        self._chain, self._samples = chain, samples
+        self.evicted_bytes = min(2 * cache_bytes(), MOST_EVICTED_BYTES)
+
+    def timed(self, iterations, duration_ns):
+        """ns of each of `iterations` or more, until they take the duration or, evicting included, ten of it."""
+        other = np.zeros(self.evicted_bytes, np.uint8)
+        found, started = [], time.perf_counter_ns()
+        while len(found) < iterations or (sum(found) < duration_ns
+                                          and time.perf_counter_ns() - started < 10 * duration_ns):
+            sample = self._samples[len(found) % len(self._samples)].copy()
+            other[::64] += 1
+            a = time.perf_counter_ns()
+            self._chain.feed(sample)
+            self._chain.run()
+            raw, detail = self._chain.output()
+            np.argmax(dequantise(raw, detail))
+            found.append(time.perf_counter_ns() - a)
+        return found
+
+
+def again(run, seconds, least):
+    """Runs one after the other for so long and at least so many: (start_s, end_s, runs), of time.monotonic()."""
+    count, start_s = 0, time.monotonic()
+    while count < least or time.monotonic() - start_s < seconds:
+        run()
+        count += 1
+    return start_s, time.monotonic(), count
+
+
+def still(beside, name):
+    """Nothing, for its power."""
+    start_s = time.monotonic()
+    time.sleep(STILL_S)
+    beside.window(name, start_s, time.monotonic())
+
+
+def power_pass(chain, samples, job):
+    """The chain again and again beside the board's sensors, nothing before and after: {"problem", "sensed"}.
+
+    power.jsonl has the readings, and the stretches as the windows "idle", "timed" and "idle-after". sensed: is
+    there a sensor of power at all? Without one nothing is run.
+    """
+    beside, problem = recorder(job, "power.jsonl", POWER_S)
+    if beside is None:
+        return {"problem": problem, "sensed": False}
+    if not set(beside.sensors) - {"cpu"}:
+        beside.stop()
+        return {"problem": beside.problem, "sensed": False}
+    say("idle, for its power")
+    still(beside, "idle")
     chain.feed(samples[0])
     for _ in range(job["warmup"]):
         chain.run()
-    say("timing")
-    return timed(chain.run, job["iterations"], int(job["duration_s"] * 1e9))
+    say("running, for its power")
+    beside.window("timed", *again(chain.run, max(STILL_S, job["duration_s"]), job["iterations"]))
+    still(beside, "idle-after")
+    beside.stop()
+    return {"problem": beside.problem, "sensed": True}
+
+
+def energy_operators_pass(chain, samples, job, costed):
+    """Energy of single operators from differences: {"problem", "sensed", "operators": [...]}.
+
+    costed   what "operators" found. For each of the heaviest: windows of the chain run `chain_runs` times, and
+    windows of the same with the operator's own model run `operator_runs` times after each. They come in PAIRS, one
+    of each, the order changing from pair to pair; operators.jsonl has them as "<index> without <pair>" and
+    "<index> with <pair>", and "idle" and "idle-after" around all.
+    """
+    specs = {spec["index"]: spec for spec in job["operators"]}
+    one_ns = {entry["index"]: float(np.median(entry["ns"])) for entry in costed if entry.get("ns")}
+    heaviest = sorted(one_ns, key=lambda k: one_ns[k] * specs[k].get("runs", 1), reverse=True)
+    interval_s = (job.get("sense") or {}).get("interval_s", POWER_S)
+    beside, problem = recorder(job, "operators.jsonl", interval_s)
+    if beside is None:
+        return {"problem": problem, "sensed": False, "operators": []}
+    if not set(beside.sensors) - {"cpu"}:
+        beside.stop()
+        return {"problem": beside.problem, "sensed": False, "operators": []}
+    say("idle, for its power")
+    still(beside, "idle")
+    chain.feed(samples[0])
+    for _ in range(job["warmup"]):
+        chain.run()
+    start_s, end_s, count = again(chain.run, 0.2, 3)
+    chain_ns = (end_s - start_s) * 1e9 / count
+    chain_runs = max(1, round(max(STILL_S, READINGS * interval_s) * 1e9 / chain_ns))
+    found = []
+    for k, index in enumerate(heaviest[:job["energy_operators"]]):
+        say(f"energy of operator {k + 1} of {min(len(heaviest), job['energy_operators'])}")
+        interpreter = load(specs[index]["file"], job["threads"])
+        fill(interpreter, index)
+        runs = max(1, round(chain_ns / one_ns[index]))
+        both = (("without", 0), ("with", runs))
+        for pair in range(PAIRS):
+            for name, times in both if pair % 2 == 0 else both[::-1]:
+                start_s = time.monotonic()
+                for _ in range(chain_runs):
+                    chain.run()
+                    for _ in range(times):
+                        interpreter.invoke()
+                beside.window(f"{index} {name} {pair}", start_s, time.monotonic(), chain_runs)
+        found.append({"index": index, "chain_runs": chain_runs, "operator_runs": runs, "ns": one_ns[index]})
+    still(beside, "idle-after")
+    beside.stop()
+    return {"problem": beside.problem, "sensed": True, "operators": found}
 
 
 def instructions_pass(chain, samples, job):
@@ -292,10 +484,19 @@ def fill(interpreter, seed):
         interpreter.set_tensor(detail["index"], value)
 
 
-def operators_pass(job):
-    """Cost of every operator on its own; one that cannot be run says why."""
-    found = []
+def operators_pass(chain, samples, job):
+    """(cost of every operator on its own, windows of the whole chain between them).
+
+    An operator that cannot be run says why. The windows show what changed meanwhile.
+    """
+    found, controls = [], []
+    spread = max(1, len(job["operators"]) // CONTROLS)
     for k, operator in enumerate(job["operators"]):
+        if chain and k % spread == spread // 2 and len(controls) < CONTROLS:
+            chain.feed(samples[0])
+            for _ in range(OPERATOR_WARMUP):
+                chain.run()
+            controls.append(timed(chain.run, OPERATOR_WARMUP, OPERATOR_DURATION_NS))
         say(f"operator {k + 1} of {len(job['operators'])}")
         entry = {"index": operator["index"]}
         try:
@@ -310,7 +511,7 @@ def operators_pass(job):
         except (RuntimeError, ValueError) as e:     # what the interpreter raises for a model it cannot run
             entry["error"] = " ".join(str(e).split())[:200]
         found.append(entry)
-    return found
+    return found, controls
 
 
 def runtime_version():
@@ -331,6 +532,9 @@ def main(job_file):
     unknown = set(job["passes"]) - set(PASSES)
     if unknown:
         raise SystemExit(f"unknown passes: {sorted(unknown)}")
+    for name, first in [(b, "latency") for b in BESIDE] + [("energy_operators", "operators")]:
+        if name in job["passes"] and first not in job["passes"]:
+            raise SystemExit(f"the pass {name!r} needs the pass {first!r}")
     samples = np.load(job["inputs"], allow_pickle=False)
     result = {"runtime": RUNTIME, "runtime_version": runtime_version(), "numpy": np.__version__,
               "python": platform.python_version(), "machine": platform.machine(), "passes": {}}
@@ -341,7 +545,7 @@ def main(job_file):
         counted(nothing, MARK_WARMUP)
         result["nothing"] = counted(nothing, 3)
     chain = None
-    for name in [p for p in PASSES if p in job["passes"]]:
+    for name in [p for p in PASSES if p in job["passes"] and p not in BESIDE]:
         say(name)
         if chain is None and name not in ("memory", "operators"):
             chain = Chain(job["stages"], job["threads"])
@@ -350,11 +554,15 @@ def main(job_file):
         elif name == "outputs":
             done[name] = outputs_pass(chain, samples, job["out"])
         elif name == "latency":
-            done[name] = latency_pass(chain, samples, job)
+            done.update(latency_pass(chain, samples, job))
         elif name == "instructions":
             done[name] = instructions_pass(chain, samples, job)
+        elif name == "power":
+            done[name] = power_pass(chain, samples, job)
+        elif name == "operators":
+            done[name], done["controls"] = operators_pass(None if job["marks"] else chain, samples, job)
         else:
-            done[name] = operators_pass(job)
+            done[name] = energy_operators_pass(chain, samples, job, done["operators"])
         write_result(job, result)
 
 

@@ -55,7 +55,11 @@ request_options = _stack(
     click.option("--iterations", type=click.IntRange(1), default=30, show_default=True, help="At least so many."),
     click.option("--duration", type=click.FloatRange(0), default=3.0, show_default=True,
                  help="At least so long (s)."),
-    click.option("--no-operators", is_flag=True, help="Skip the cost of each operator."))
+    click.option("--no-operators", is_flag=True, help="Skip the cost of each operator."),
+    click.option("--energy/--no-energy", default=None,
+                 help="Energy of an inference [default: where time is real]."),
+    click.option("--energy-operators", type=click.IntRange(0), default=0, metavar="N",
+                 help="Energy of the N heaviest operators too, by differential runs: 20 s each."))
 
 
 def wanted(model: str, precision: str | None, dataset: str | None, data: Path | None, input_shape: str | None,
@@ -83,11 +87,12 @@ def wanted(model: str, precision: str | None, dataset: str | None, data: Path | 
                   backend=backend, options=options)
 
 
-def request(threads: int, warmup: int, iterations: int, duration: float, no_operators: bool) -> Request:
+def request(threads: int, warmup: int, iterations: int, duration: float, no_operators: bool,
+            energy: bool | None = None, energy_operators: int = 0) -> Request:
     from hwkit.runners import Request
 
     return Request(threads=threads, warmup=warmup, iterations=iterations, duration_s=duration,
-                   operators=not no_operators)
+                   operators=not no_operators, energy=energy, energy_operators=energy_operators)
 
 
 def reproduce() -> str:

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from hwkit.artifact import Artifact, Finding, Operator, Problem
 from hwkit.board import Board
-from hwkit.describe import Frozen
+from hwkit.describe import Frozen, Kind
 from hwkit.errors import UnknownName
 from hwkit.jobs import Say
 from hwkit.measurement import Measurement
@@ -19,6 +19,9 @@ class Request(Frozen):
 
     iterations, duration_s   the timed pass ends when both are reached
     operators                also cost every operator on its own
+    application              also time inferences as an application has them, see "application_latency"
+    energy                   also energy, where the board senses its power; None: where its clock is a real one
+    energy_operators         also energy of so many of the heaviest operators, by differential runs: 20 s each
     """
 
     threads: int = 1
@@ -26,6 +29,9 @@ class Request(Frozen):
     iterations: int = 30
     duration_s: float = 3.0
     operators: bool = True
+    application: bool = True
+    energy: bool | None = None
+    energy_operators: int = 0
 
 
 class OperatorCost(Frozen):
@@ -33,6 +39,17 @@ class OperatorCost(Frozen):
 
     index: int
     value: float
+
+
+class OperatorEnergy(Frozen):
+    """Energy above idle of one execution of the artifact's operator `index`, with its 95 % interval."""
+
+    index: int
+    value_j: float
+    low_j: float
+    high_j: float
+    kind: Kind
+    source: str
 
 
 class Run(Frozen):
@@ -52,6 +69,7 @@ class Run(Frozen):
     operator_costs: tuple[OperatorCost, ...] = ()
     operator_unit: str = ""
     operator_kind: str = ""
+    operator_energies: tuple[OperatorEnergy, ...] = ()
     operators: tuple[Operator, ...] = ()
     findings: tuple[Finding, ...] = ()
     not_measured: dict[str, str] = {}

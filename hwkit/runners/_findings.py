@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -113,8 +114,13 @@ def operators_add_up(artifact: Artifact, costs: Sequence[OperatorCost], failed: 
     return Finding(name="operators add up", ok=True if fits else None, text=text)
 
 
-def steadiness(samples: Sequence[float]) -> list[Finding]:
-    """Outliers and drift in a timed pass: said, never dropped."""
+def steadiness(samples: Sequence[float], parts: Sequence[int] = (),
+               controls: Sequence[Sequence[float]] = ()) -> list[Finding]:
+    """Outliers and drift in a timed pass: said, never dropped.
+
+    parts      sizes of the windows it came in, in order; thirds by default
+    controls   windows of the same taken later, between other passes
+    """
     found = []
     low, high = percentile(samples, 25), percentile(samples, 75)
     fence = high + FENCE * (high - low)
@@ -124,9 +130,16 @@ def steadiness(samples: Sequence[float]) -> list[Finding]:
                              text=f"{len(outliers)} of {len(samples)} inferences took more than "
                                   f"{shown(fence, 's')} (slowest {shown(max(outliers), 's')}); they are kept"))
     third = max(1, len(samples) // 3)
-    first, last = statistics.median(samples[:third]), statistics.median(samples[-third:])
-    if abs(last / first - 1) > DRIFT:
+    sizes = parts or (third, len(samples) - 2 * third, third)
+    ends = list(accumulate(sizes, initial=0))
+    windows = [samples[a:b] for a, b in pairwise(ends) if b > a]
+    medians = [statistics.median(w) for w in (*windows, *controls)]
+    furthest = max(range(len(medians)), key=lambda k: abs(medians[k] / medians[0] - 1))
+    change = medians[furthest] / medians[0] - 1
+    if abs(change) > DRIFT:
+        where = f"window {furthest + 1} of {len(medians)}" if furthest < len(windows) else \
+            "a window between the operators"
         found.append(Finding(name="drift", ok=None,
-                             text=f"the last third of the inferences takes {100 * (last / first - 1):+.0f} % "
-                                  "against the first: throttling, or another load on the machine"))
+                             text=f"the inferences of {where} take {100 * change:+.0f} % against the first "
+                                  "window: throttling, or another load on the machine"))
     return found

@@ -18,7 +18,7 @@ from hwkit.describe import Frozen, Kind
 from hwkit.errors import BadInput, BoardError
 from hwkit.files import write_json
 from hwkit.measurement import Measurement, sampled
-from hwkit.runners import OperatorCost, Request, Run, _findings
+from hwkit.runners import OperatorCost, OperatorEnergy, Request, Run, _findings, power
 from hwkit.runners._estimate import estimated_latency
 from hwkit.target import target
 
@@ -53,10 +53,26 @@ class Outputs(Frozen):
 
 
 class Latency(Frozen):
-    """Nanoseconds of every `every`-th inference."""
+    """Nanoseconds of every `every`-th inference; windows: how many of them each part of the pass gave."""
 
     ns: tuple[int, ...]
     every: int
+    windows: tuple[int, ...] = ()
+
+
+class Application(Frozen):
+    """Nanoseconds of inferences with cold caches, input and output included; bytes written to make them cold."""
+
+    ns: tuple[int, ...]
+    evicted_bytes: int
+
+
+class Sensed(Frozen):
+    """Why a recording is not whole, "" where it is; did any sensor tell a power; what ran for single operators."""
+
+    problem: str
+    sensed: bool = False
+    operators: tuple[power.Differential, ...] = ()
 
 
 class Instructions(Frozen):
@@ -79,8 +95,13 @@ class Passes(Frozen):
     memory: Memory | None = None
     outputs: Outputs | None = None
     latency: Latency | None = None
+    clocks: Sensed | None = None
+    application: Application | None = None
     instructions: Instructions | None = None
+    power: Sensed | None = None
     operators: tuple[OneOperator, ...] | None = None
+    controls: tuple[Latency, ...] = ()
+    energy_operators: Sensed | None = None
 
 
 class Answer(Frozen):
@@ -121,8 +142,12 @@ def payloads() -> list[Path]:
 
 def passes_of(artifact: Artifact, request: Request, clock: Clock = "real") -> tuple[str, ...]:
     """Passes of a job whose result `told` reads."""
-    operators = request.operators and clock != "emulated" and bool(sliced(artifact))
-    return ("memory", "outputs", "latency", *(["operators"] if operators else []))
+    sensed = clock == "real" if request.energy is None else request.energy and clock != "instructions"
+    energy_operators = request.energy_operators > 0 and clock != "instructions" and bool(sliced(artifact))
+    operators = energy_operators or (request.operators and clock != "emulated" and bool(sliced(artifact)))
+    chosen = {"clocks": clock != "instructions", "application": request.application and clock == "real",
+              "power": sensed, "operators": operators, "energy_operators": energy_operators}
+    return ("memory", "outputs", "latency", *(name for name, wanted in chosen.items() if wanted))
 
 
 def sliced(artifact: Artifact) -> dict[str, list[int]]:
@@ -148,6 +173,7 @@ def write_job(artifact: Artifact, request: Request, passes: Sequence[str], folde
     depend on where the artifact lies. Raises BadInput when the artifact is no TFLite one.
     """
     stages = artifact.manifest.built.stages
+    repeat = {o.index: o.repeat for o in artifact.manifest.built.operators}
     if not stages or not all(s.file.endswith(".tflite") for s in stages):
         raise BadInput(f"{artifact.folder} holds no .tflite stages (backend {artifact.manifest.backend})",
                        "build it with the tflite backend")
@@ -158,8 +184,9 @@ def write_job(artifact: Artifact, request: Request, passes: Sequence[str], folde
     job: dict[str, Any] = {
         "passes": list(passes), "marks": marks, "out": ".", "inputs": str(here / GOLDEN_INPUTS),
         "stages": [{"file": str(here / s.file), "repeat": s.repeat, "times": s.times} for s in stages],
-        "operators": [{"index": indices[0], "file": str(here / f)} for f, indices in sliced(artifact).items()],
-        **request.model_dump(include={"threads", "warmup", "iterations", "duration_s"}),
+        "operators": [{"index": indices[0], "file": str(here / f), "runs": sum(repeat[k] for k in indices)}
+                      for f, indices in sliced(artifact).items()],
+        **request.model_dump(include={"threads", "warmup", "iterations", "duration_s", "energy_operators"}),
     }
     write_json(folder / JOB, job)
     return folder / JOB
@@ -208,10 +235,11 @@ def salvaged(folder: Path, died: BoardError) -> tuple[Result, str]:
 
 
 def require_all_but_operators(folder: Path, passes: Frozen, died: BoardError) -> None:
-    """Raise `died` unless the operators are the one pass of the job in `folder` that was not reached."""
+    """Raise `died` unless single operators are all that the job in `folder` did not reach."""
     wanted = json.loads((folder / JOB).read_text())["passes"]
     reached = passes.model_dump(exclude_none=True)
-    if [p for p in wanted if p not in reached] != ["operators"]:
+    missing = {p for p in wanted if p not in reached}
+    if not missing or missing - {"operators", "energy_operators"}:
         raise died
 
 
@@ -259,13 +287,19 @@ def told(artifact: Artifact, board: Board, request: Request, folder: Path, *, cl
     samples = [ns / per_unit for ns in found.latency.ns]
     timed, not_measured = _timed(samples, board, clock, {**conditions, "warmup": request.warmup,
                                                          "kept": f"1 of {found.latency.every}"})
-    whole, not_measured["energy"] = timed[-1], NO_ENERGY
+    whole = timed[-1]
     findings: list[Finding | None] = [_findings.same_outputs(artifact, raw),
                                       _findings.same_answers(artifact, outputs)]
     if clock != "instructions":
-        findings += _findings.steadiness(samples)
+        controls = [[ns / 1e9 for ns in w.ns] for w in found.controls]
+        findings += [*_findings.steadiness(samples, found.latency.windows, controls),
+                     *(power.clocks(folder / "clocks.jsonl") if found.clocks else ())]
+    if found.application:
+        timed.append(_application(found.application, board, conditions))
+    drawn = _power(folder, found, board, conditions)
+    not_measured |= drawn.not_measured
     one = {o.index: statistics.median(o.ns) / per_unit for o in found.operators or () if o.ns}
-    operator_costs = costs(artifact, one)
+    operator_costs = costs(artifact, one) if request.operators and clock != "emulated" else ()
     if operator_costs:
         failed = [o.error for o in found.operators or () if o.error]
         findings.append(_findings.operators_add_up(artifact, operator_costs, failed, whole.value, whole.unit))
@@ -274,9 +308,41 @@ def told(artifact: Artifact, board: Board, request: Request, folder: Path, *, cl
                                              "the artifact has no model of a single operator")
     memory = memory_figures(found.memory, board.kind, conditions, own_process=True)
     unit, kind = (whole.unit, whole.kind) if operator_costs else ("", "")
-    return Run(board=board.name, measurements=(*timed, *memory), operator_costs=operator_costs,
-               operator_unit=unit, operator_kind=kind,
-               findings=tuple(f for f in findings if f), not_measured=not_measured, tool_versions=result.versions)
+    return Run(board=board.name, measurements=(*timed, *drawn.measurements, *memory),
+               operator_costs=operator_costs, operator_unit=unit, operator_kind=kind,
+               operator_energies=_each(artifact, drawn.operators),
+               findings=tuple(f for f in (*findings, *drawn.findings) if f), not_measured=not_measured,
+               tool_versions=result.versions)
+
+
+def _application(found: Application, board: Board, conditions: dict[str, Any]) -> Measurement:
+    return sampled("application_latency", "s", board.kind, [ns / 1e9 for ns in found.ns],
+                   conditions={**conditions, "evicted_bytes": found.evicted_bytes},
+                   source=f"wall time of one inference after {found.evicted_bytes / 2**20:.0f} MiB of other data "
+                          "went through the caches: input quantised and copied in, output dequantised, its "
+                          "largest value found")
+
+
+def _power(folder: Path, found: Passes, board: Board, conditions: dict[str, Any]) -> power.Accounts:
+    """Of both passes that sensors watched, as far as they were asked for and there are any."""
+    if found.power is None:
+        whole = power.Accounts(not_measured={"energy": "not asked for (--energy)"})
+    elif found.power.sensed:
+        whole = power.accounts(folder / "power.jsonl", found.power.problem, conditions, board.kind)
+    else:
+        whole = power.Accounts(not_measured={"energy": found.power.problem or NO_ENERGY})
+    if (single := found.energy_operators) is None:
+        return whole
+    problem = single.problem or ("" if single.sensed else NO_ENERGY)
+    each = power.energies_of_operators(folder / "operators.jsonl", problem, single.operators, board.kind)
+    return whole.model_copy(update={"operators": each.operators, "findings": (*whole.findings, *each.findings),
+                                    "not_measured": {**whole.not_measured, **each.not_measured}})
+
+
+def _each(artifact: Artifact, energies: Sequence[OperatorEnergy]) -> tuple[OperatorEnergy, ...]:
+    """Energies of all operators that share a file with one of these."""
+    alike = {indices[0]: indices for indices in sliced(artifact).values()}
+    return tuple(one.model_copy(update={"index": k}) for one in energies for k in alike[one.index])
 
 
 def _timed(samples: Sequence[float], board: Board, clock: Clock,

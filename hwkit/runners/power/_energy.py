@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hwkit.describe import Frozen
+from hwkit.describe import Frozen, Kind
 from hwkit.measurement import BOOTSTRAP_RESAMPLES, Measurement
 from hwkit.runners.power._samples import Sample, Total, total
 
@@ -29,29 +29,30 @@ class Account(Frozen):
     not_measured: dict[str, str] = {}
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """One clear reason."""
 
 
-class _Trace:
+class Trace:
     """Energy between the readings of a window.
 
     joules, seconds   of each stretch between two readings, shape (stretches,); the window cuts the outer ones
     n, period_s       readings inside the window and the median time between two of them
+    readings_w        those readings
     """
 
     def __init__(self, samples: Sequence[Sample], start_s: float, end_s: float) -> None:
         if not end_s > start_s:
-            raise _Refused("the window of the measurement is empty")
+            raise Refused("the window of the measurement is empty")
         self.window_s = end_s - start_s
         if self.window_s < LEAST_WINDOW_S:
-            raise _Refused(f"the window lasts {self.window_s:.3g} s, too short for a power sensor: it needs "
+            raise Refused(f"the window lasts {self.window_s:.3g} s, too short for a power sensor: it needs "
                            f"{LEAST_WINDOW_S:g} s")
         seen = Counter(name for one in samples for name in one.rails)
         # a name that only a damaged line has must not change which rails are added up
         chosen = total(name for name, times in seen.items() if 2 * times > len(samples))
         if chosen is None:
-            raise _Refused("no sensor gave the power of a rail")
+            raise Refused("no sensor gave the power of a rail")
         self.total: Total = chosen
         self.sensor = samples[0].sensor
         ordered = sorted(samples, key=lambda one: one.t_s)
@@ -59,14 +60,15 @@ class _Trace:
         times = np.array([t for t, _, _ in read])
         inside = (times >= start_s) & (times <= end_s)
         self.n = int(inside.sum())
+        self.readings_w = [w for (_, w, _), chosen_here in zip(read, inside, strict=True) if chosen_here]
         if self.n < LEAST_READINGS:
-            raise _Refused(f"{self.sensor} gave {self.n} readings in the window of {self.window_s:.3g} s; "
+            raise Refused(f"{self.sensor} gave {self.n} readings in the window of {self.window_s:.3g} s; "
                            f"{LEAST_READINGS} are needed")
         grid = np.unique(np.concatenate(([start_s], times[inside], [end_s])))
         self.period_s = float(np.median(np.diff(times[inside])))
         longest = float(np.diff(grid).max())
         if longest > min(GAP_PERIODS * self.period_s, GAP_SHARE * self.window_s):
-            raise _Refused(f"{self.sensor} gave no reading for {longest:.3g} s of the window")
+            raise Refused(f"{self.sensor} gave no reading for {longest:.3g} s of the window")
         grid = grid[(grid >= times[0]) & (grid <= times[-1])]      # nothing is known before the first reading
         self.seconds: Array = np.diff(grid)
         counted = np.array([math.nan if j is None else j for _, _, j in read])
@@ -105,38 +107,56 @@ class _Trace:
         return {"sensor": self.sensor, "rails": list(self.total.rails)}
 
 
-def _power(quantity: Literal["power", "idle_power"], trace: _Trace, conditions: Mapping[str, Any]) -> Measurement:
+def _power(quantity: Literal["power", "idle_power"], trace: Trace, conditions: Mapping[str, Any],
+           kind: Kind) -> Measurement:
     low, high = trace.interval_w()
-    return Measurement(quantity=quantity, unit="w", kind="measured", samples=(trace.w,), low=low, high=high,
-                       n=trace.n, source=trace.source(), conditions={**conditions, **trace.conditions()})
+    made_up = "" if kind == "measured" else f"{kind} sensors: "
+    return Measurement(quantity=quantity, unit="w", kind=kind, samples=(trace.w,), low=low, high=high, n=trace.n,
+                       source=made_up + trace.source(), conditions={**conditions, **trace.conditions()})
 
 
 def idle(samples: Sequence[Sample], start_s: float, end_s: float,
-         conditions: Mapping[str, Any] = MappingProxyType({})) -> Account:
+         conditions: Mapping[str, Any] = MappingProxyType({}), kind: Kind = "measured") -> Account:
     """Mean power of a window in which nothing ran: "idle_power". Arguments as for `energy`."""
     try:
-        return Account(measurements=(_power("idle_power", _Trace(samples, start_s, end_s), conditions),))
-    except _Refused as why:
+        return Account(measurements=(_power("idle_power", Trace(samples, start_s, end_s), conditions, kind),))
+    except Refused as why:
         return Account(not_measured={"idle_power": str(why)})
 
 
+def both(before: Measurement, after: Measurement) -> Measurement:
+    """Idle power of before and after together; what it drifted by in between is in its interval."""
+    value = (before.value + after.value) / 2
+    drift_w = abs(after.value - before.value) / 2
+    (low_b, high_b), (low_a, high_a) = _interval(before), _interval(after)
+    below_w = math.hypot((before.value - low_b) / 2, (after.value - low_a) / 2, drift_w)
+    beyond_w = math.hypot((high_b - before.value) / 2, (high_a - after.value) / 2, drift_w)
+    return before.model_copy(update={
+        "samples": (before.value, after.value), "low": value - below_w, "high": value + beyond_w,
+        "n": (before.n or 0) + (after.n or 0),
+        "source": f"{before.source}; {before.value:.4g} W before and {after.value:.4g} W after, half of the "
+                  "difference is in the interval"})
+
+
 def energy(samples: Sequence[Sample], start_s: float, end_s: float, inferences: int,
-           idle_power: Measurement | None, conditions: Mapping[str, Any] = MappingProxyType({})) -> Account:
+           idle_power: Measurement | None, conditions: Mapping[str, Any] = MappingProxyType({}),
+           kind: Kind = "measured") -> Account:
     """Mean "power" of the window [start_s, end_s], and "energy" above idle of each of its inferences.
 
     samples      of one sensor, at least LEAST_READINGS of them inside the window
     idle_power   what `idle` measured with the same sensor and rails
     conditions   kept with the measurements beside the sensor and its rails
+    kind         "simulated" where the sensors are
     Intervals of 95 %; that of the energy holds the idle power's as well.
     """
     try:
-        trace = _Trace(samples, start_s, end_s)
-    except _Refused as why:
+        trace = Trace(samples, start_s, end_s)
+    except Refused as why:
         return Account(not_measured={"power": str(why), "energy": str(why)})
-    power = _power("power", trace, conditions)
+    power = _power("power", trace, conditions, kind)
     try:
         return Account(measurements=(power, _above_idle(power, trace, inferences, idle_power)))
-    except _Refused as why:
+    except Refused as why:
         return Account(measurements=(power,), not_measured={"energy": str(why)})
 
 
@@ -144,22 +164,22 @@ def _interval(power: Measurement) -> tuple[float, float]:
     return (power.value if power.low is None else power.low, power.value if power.high is None else power.high)
 
 
-def _above_idle(power: Measurement, trace: _Trace, inferences: int, idle_power: Measurement | None) -> Measurement:
+def _above_idle(power: Measurement, trace: Trace, inferences: int, idle_power: Measurement | None) -> Measurement:
     if inferences < 1:
-        raise _Refused("no inference ran in the window")
+        raise Refused("no inference ran in the window")
     if idle_power is None:
-        raise _Refused("no idle power was taken beside it")
+        raise Refused("no idle power was taken beside it")
     if any(idle_power.conditions.get(key) != value for key, value in trace.conditions().items()):
-        raise _Refused("the idle power was taken with another sensor or of other rails")
+        raise Refused("the idle power was taken with another sensor or of other rails")
     above = power.value - idle_power.value
     if above <= 0:
-        raise _Refused(f"the power while it ran, {power.value:.4g} W, is not above the idle power, "
+        raise Refused(f"the power while it ran, {power.value:.4g} W, is not above the idle power, "
                        f"{idle_power.value:.4g} W")
     each_s = trace.window_s / inferences
     (low, high), (idle_low, idle_high) = _interval(power), _interval(idle_power)
     below_w = math.hypot(power.value - low, idle_high - idle_power.value)          # independent of each other
     beyond_w = math.hypot(high - power.value, idle_power.value - idle_low)
     return Measurement(
-        quantity="energy", unit="j", kind="measured", samples=(above * each_s,), low=(above - below_w) * each_s,
+        quantity="energy", unit="j", kind=power.kind, samples=(above * each_s,), low=(above - below_w) * each_s,
         high=(above + beyond_w) * each_s, n=trace.n, conditions=power.conditions,
         source=f"{power.source}; above the idle power of {idle_power.value:.4g} W, over {inferences} inferences")
