@@ -12,6 +12,7 @@ Needs numpy and ai_edge_litert (or its predecessor tflite_runtime), and sense.py
     energy_operators   how many of the heaviest operators "energy_operators" takes
     sense         {"root", "sensors", "interval_s", "meter"}, each optional: see sense.py
     threads, warmup, iterations, duration_s
+    operator_iterations, operator_duration_s   the same for a single operator; optional
     out           folder for outputs.npy (float32), raw_outputs.npy, result.json, clocks.jsonl, power.jsonl and
                   operators.jsonl
 
@@ -62,7 +63,7 @@ PAIRS = 4                                           # of windows without and wit
 READINGS = 25                                       # of the sensor in such a window; the host wants 20
 OPERATOR_WARMUP = 3
 OPERATOR_ITERATIONS = 30
-OPERATOR_DURATION_NS = 50_000_000
+OPERATOR_DURATION_S = 0.05
 COUNTED_OPERATOR_RUNS = 1
 
 _libc = ctypes.CDLL(None)
@@ -491,12 +492,14 @@ def operators_pass(chain, samples, job):
     """
     found, controls = [], []
     spread = max(1, len(job["operators"]) // CONTROLS)
+    iterations = job.get("operator_iterations", OPERATOR_ITERATIONS)
+    duration_ns = int(job.get("operator_duration_s", OPERATOR_DURATION_S) * 1e9)
     for k, operator in enumerate(job["operators"]):
         if chain and k % spread == spread // 2 and len(controls) < CONTROLS:
             chain.feed(samples[0])
             for _ in range(OPERATOR_WARMUP):
                 chain.run()
-            controls.append(timed(chain.run, OPERATOR_WARMUP, OPERATOR_DURATION_NS))
+            controls.append(timed(chain.run, OPERATOR_WARMUP, duration_ns))
         say(f"operator {k + 1} of {len(job['operators'])}")
         entry = {"index": operator["index"]}
         try:
@@ -507,7 +510,7 @@ def operators_pass(chain, samples, job):
             else:
                 for _ in range(OPERATOR_WARMUP):
                     interpreter.invoke()
-                entry.update(timed(interpreter.invoke, OPERATOR_ITERATIONS, OPERATOR_DURATION_NS))
+                entry.update(timed(interpreter.invoke, iterations, duration_ns))
         except (RuntimeError, ValueError) as e:     # what the interpreter raises for a model it cannot run
             entry["error"] = " ".join(str(e).split())[:200]
         found.append(entry)

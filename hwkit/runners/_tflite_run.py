@@ -26,6 +26,7 @@ GOLDEN_INPUTS = "golden/inputs.npy"
 PROGRESS = "progress: "
 JOB = "job.json"
 NO_ENERGY = "nothing on this machine senses it for hwkit"
+COUNTED = 3                 # inferences whose instructions are counted
 NO_TIME = "the clock is an emulator's: its time says nothing of a device"
 
 # What a nanosecond of the board's clock is: time on silicon; time inside an emulator, which tells nothing of a
@@ -166,11 +167,13 @@ def costs(artifact: Artifact, one: Mapping[int, float]) -> tuple[OperatorCost, .
     return tuple(OperatorCost(index=index, value=found[index]) for index in sorted(found))
 
 
-def write_job(artifact: Artifact, request: Request, passes: Sequence[str], folder: Path, *, marks: bool) -> Path:
+def write_job(artifact: Artifact, request: Request, passes: Sequence[str], folder: Path, *, marks: bool,
+              clock: Clock = "real") -> Path:
     """job.json in `folder`, which also takes the results and is where the payload runs.
 
     All paths in it are relative to that folder, through a link to the artifact: an instruction count must not
-    depend on where the artifact lies. Raises BadInput when the artifact is no TFLite one.
+    depend on where the artifact lies. Where the clock counts instructions, which do not vary, few inferences do.
+    Raises BadInput when the artifact is no TFLite one.
     """
     stages = artifact.manifest.built.stages
     repeat = {o.index: o.repeat for o in artifact.manifest.built.operators}
@@ -188,6 +191,9 @@ def write_job(artifact: Artifact, request: Request, passes: Sequence[str], folde
                       for f, indices in sliced(artifact).items()],
         **request.model_dump(include={"threads", "warmup", "iterations", "duration_s", "energy_operators"}),
     }
+    if clock == "instructions":
+        job |= {"warmup": COUNTED, "iterations": COUNTED, "duration_s": 0.0, "operator_iterations": COUNTED,
+                "operator_duration_s": 0.0}
     write_json(folder / JOB, job)
     return folder / JOB
 

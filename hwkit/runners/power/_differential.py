@@ -118,10 +118,12 @@ def _energy(recording: Recording, idle: Measurement, ran: Differential, kind: Ki
                 (idle.value if idle.high is None else idle.high) - idle.value) * abs(longer_s)
     half = math.hypot(spread, still)
     inside = [w for pair in traces for t in pair for w in t.readings_w]
-    coarse = step_w(samples, inside) / 2 * statistics.mean(a.window_s + b.window_s for a, b in traces)
+    if (step := step_w(samples, inside)) == math.inf:
+        raise Refused(f"{samples[0].sensor} read {inside[0]:.4g} W all the time: its steps are too coarse")
+    coarse = step / 2 * statistics.mean(a.window_s + b.window_s for a, b in traces)
     if coarse >= abs(mean):
-        raise Refused(f"{samples[0].sensor} reads in steps of {step_w(samples, inside):.3g} W, which may hide "
-                      f"{coarse:.3g} J; the difference is {mean:.3g} J")
+        raise Refused(f"{samples[0].sensor} reads in steps of {step:.3g} W, which may hide {coarse:.3g} J; "
+                      f"the difference is {mean:.3g} J")
     if not welch(beside, without) or mean - half <= 0:
         raise Refused(f"the difference of {mean:.3g} J is within the noise of {half:.3g} J of {len(pairs)} pairs")
     return OperatorEnergy(
@@ -138,7 +140,8 @@ def _require_quick(samples: Sequence[Sample], pairs: Sequence[tuple[Window, Wind
             n = sum(window.start_s <= one.t_s <= window.end_s for one in samples)
             if n < LEAST_READINGS:
                 window_s = window.end_s - window.start_s
-                apart_s = window_s / max(1, n)
+                apart = [b.t_s - a.t_s for a, b in pairwise(samples)]
+                apart_s = statistics.median(apart) if apart else window_s
                 name = samples[0].sensor if samples else "no sensor"
                 raise Refused(f"{name} reads every {apart_s * 1e3:.3g} ms; the operator takes {ran.ns / 1e3:.3g} "
                               f"µs: a window of {LEAST_READINGS * apart_s:.3g} s would be needed, it was "
