@@ -50,7 +50,7 @@ class Sshd:
         assert child.stdout is not None
         assert child.stderr is not None
         pumps = [asyncio.create_task(_pump(*ends)) for ends in (
-            (process.stdin, child.stdin), (child.stdout, process.stdout), (child.stderr, process.stderr))]
+            (process.stdin, child.stdin, True), (child.stdout, process.stdout), (child.stderr, process.stderr))]
         await asyncio.wait(pumps[1:])
         pumps[0].cancel()
         code = await child.wait()
@@ -61,14 +61,15 @@ class Sshd:
                 process.exit(code)
 
 
-async def _pump(source: Any, sink: Any) -> None:
-    """Bytes from one end to the other, and then the end."""
+async def _pump(source: Any, sink: Any, ending: bool = False) -> None:
+    """Bytes from one end to the other, and then the end where nothing else goes there."""
     with contextlib.suppress(OSError, asyncssh.Error):
         while data := await source.read(1 << 16):
             sink.write(data)
             await sink.drain()
     with contextlib.suppress(OSError, asyncssh.Error):
-        sink.write_eof()
+        if ending:
+            sink.write_eof()
 
 
 class _Server(asyncssh.SSHServer):

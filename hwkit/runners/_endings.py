@@ -29,7 +29,7 @@ def of_agent(code: int | None, signal: str | None, said: str, place: Place) -> B
     """The agent itself ended while the link stood."""
     last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
     if code in (126, 127):
-        return BoardFault(Fault.MISSING, f"{place.text} has no {place.python} ({last:.120})",
+        return BoardFault(Fault.MISSING, f"{place.text} has no {place.python}: {last:.120}",
                           "install Python there, or name it as `python` in the lab file")
     how = f"by signal {signal}" if signal else f"with code {code}"
     if "No space left" in said or "Errno 28" in said:

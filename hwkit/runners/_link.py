@@ -30,7 +30,7 @@ from hwkit.runners import _endings, _ssh
 T = TypeVar("T")
 MAGIC = b"hwkit-agent 1\n"
 BOOTSTRAP = "import sys;i=sys.stdin.buffer;exec(compile(i.read(int(i.readline())),'agent','exec'))"
-PACKAGES = ("numpy", "ai_edge_litert", "tflite_runtime", "onnxruntime")
+PACKAGES = ("numpy", "ai_edge_litert", "tflite_runtime", "onnxruntime", "pynq")
 BEAT_S = 5.0
 BOARD_PATIENCE_S = 60.0        # the agent gives the board back when the host is silent for so long
 SLOWEST_BYTES_PER_S = 20_000
@@ -147,8 +147,9 @@ class Link:
         try:
             self._session.write(b"%d\n" % len(source) + source)
             async with asyncio.timeout(self.place.connect_s):
-                while await self._session.readline() != MAGIC:       # what a login prints comes before
-                    pass
+                while (line := await self._session.readline()) != MAGIC:       # what a login prints comes before
+                    if not line:
+                        raise EOFError
         except (OSError, EOFError, TimeoutError, *_ssh.ERRORS) as e:
             raise await self._lost(e) from None
         self._beating = asyncio.create_task(self._beat())
