@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -58,6 +59,7 @@ class Checked(Frozen):
         return not any(p.fatal for p in self.problems)
 
 
+@functools.cache
 def _package_digest() -> str:
     """Digest of hwkit's own sources: a cached build is not reused by other code."""
     root = Path(__file__).resolve().parent
