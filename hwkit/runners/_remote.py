@@ -64,7 +64,9 @@ def run(artifact: Artifact, board: Board, place: Place, request: Request, clock:
             about, spent_s = link, link.on_board_s
         whole_s = time.monotonic() - started
         found = parcel.told(folder, lost)
-    return found.model_copy(update={"findings": (_reached(about, spent_s, whole_s), *found.findings)})
+    # a clock that counts instructions does not tell how long the board was at work
+    return found.model_copy(update={"findings": (
+        _reached(about, None if clock == "instructions" else spent_s, whole_s), *found.findings)})
 
 
 def _executed(link: Link, parcel: _Parcel, job: Path, folder: Path, sites: Sequence[str], say: Say) -> str:
@@ -126,12 +128,14 @@ def _require_fitting(hello: Hello, board: Board, place: Place) -> None:
                          "correct `board` or `host` in the lab file, or install a 64-bit system there")
 
 
-def _reached(link: Link, spent_s: float, whole_s: float) -> Finding:
+def _reached(link: Link, spent_s: float | None, whole_s: float) -> Finding:
     """How the board was reached and what that cost beside the time it worked."""
     hello = link.hello
+    times = (f"{whole_s:.1f} s in all" if spent_s is None else
+             f"{spent_s:.1f} s at work, {whole_s - spent_s:.1f} s beside")
     return Finding(name="board over ssh", ok=None, text=(
         f"{link.place.text}: {hello.system} {hello.machine}, Python {'.'.join(map(str, hello.python))}; "
-        f"{shown(link.bytes_sent, 'bytes')} sent; {spent_s:.1f} s at work, {whole_s - spent_s:.1f} s beside"))
+        f"{shown(link.bytes_sent, 'bytes')} sent; {times}"))
 
 
 class _Parcel:
@@ -179,7 +183,9 @@ class _Tflite(_Parcel):
 
     def job(self, folder: Path, port: int | None) -> Path:
         passes = _tflite_run.passes_of(self.artifact, self.request, self.clock)
-        return self.sensing(_tflite_run.write_job(self.artifact, self.request, passes, folder, marks=False))
+        # counts repeat: more of them would show nothing else, and a second of that clock takes many of ours
+        asked = self.request.model_copy(update={"duration_s": 0.0}) if self.clock == "instructions" else self.request
+        return self.sensing(_tflite_run.write_job(self.artifact, asked, passes, folder, marks=False))
 
     def lost(self, folder: Path, died: BoardFault) -> str:
         return _tflite_run.salvaged(folder, died)[1]

@@ -14,6 +14,9 @@ from hwkit.virtual import machine
 from hwkit.virtual.image import SITE
 from hwkit.virtual.machine import Clock
 
+SILENCE_S = 30.0
+SLOW_CLOCK_S = 300.0          # a guest whose clock counts instructions beats the slower the busier this machine is
+
 
 def place(board: Board) -> Place:
     """Where a running board is reached. Raises BoardError when it does not run."""
@@ -22,7 +25,8 @@ def place(board: Board) -> Place:
         raise BoardError(f"board {board.name} does not run", f"hwkit board start {board.name}")
     folder = machine.folder(board.name)
     return Place(host=machine.LOOPBACK, port=found.port, user="root", key=folder / machine.KEY,
-                 known_hosts=folder / machine.KNOWN_HOSTS, site=SITE, sensors_root=machine.SENSORS)
+                 known_hosts=folder / machine.KNOWN_HOSTS, site=SITE, sensors_root=machine.SENSORS,
+                 silence_s=SLOW_CLOCK_S if found.clock == "instructions" else SILENCE_S)
 
 
 def started(board: Board, say: Say, deterministic: bool | None = None) -> Place:
