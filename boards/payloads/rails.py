@@ -32,7 +32,8 @@ class Model:
     def __init__(self, config):
         self._config, self._throttled = config, False
         self.clock_hz, self.power_w = config["clock_hz"], config["idle_w"]
-        self.temperature_c = config["ambient_c"] + config["idle_w"] * config["kelvin_per_w"]
+        self._own_c = config["ambient_c"] + config["idle_w"] * config["kelvin_per_w"]
+        self.temperature_c = self._own_c
 
     def step(self, load, elapsed_s, override):
         """Go on by elapsed_s seconds in which the cores were busy for the part `load`."""
@@ -40,9 +41,8 @@ class Model:
         share = self.clock_hz / config["clock_hz"]
         self.power_w = override.get("power_w", config["idle_w"] + load * config["dynamic_w"] * share)
         settled_c = config["ambient_c"] + self.power_w * config["kelvin_per_w"]
-        part = min(1.0, elapsed_s / config["time_constant_s"])
-        self.temperature_c = override.get("temperature_c",
-                                          self.temperature_c + (settled_c - self.temperature_c) * part)
+        self._own_c += (settled_c - self._own_c) * min(1.0, elapsed_s / config["time_constant_s"])
+        self.temperature_c = override.get("temperature_c", self._own_c)
         if self.temperature_c >= config["throttle_c"]:
             self._throttled = True
         elif self.temperature_c < config["throttle_c"] - HYSTERESIS_C:

@@ -40,7 +40,7 @@ READY, FAILED = "hwkit-ready", "hwkit-failed"
 LAUNCH_S = 30.0
 STOP_S = 5.0
 PORTS_TRIED = 5
-POLL_S, MONITOR_S = 0.05, 5.0
+POLL_S, HELLO_S, MONITOR_S = 0.05, 5.0, 5.0
 LOG_CHARACTERS = 4000
 # What a board need not do to be one is left out: half of the time of the kernel's start.
 KERNEL_WORDS = ("console=ttyAMA0 quiet mitigations=off nokaslr audit=0 lsm=capability cryptomgr.notests "
@@ -177,9 +177,9 @@ def _tell_ssh(name: str, port: int) -> None:
     """The board's host key at this port, and a configuration for ssh, scp and rsync: ssh -F FILE NAME."""
     place = folder(name)
     write(place / KNOWN_HOSTS, f"[{LOOPBACK}]:{port} {(place / f'{HOST_KEY}.pub').read_text()}")
-    write(place / SSH_CONFIG, f"Host {name}\n  HostName {LOOPBACK}\n  Port {port}\n  User root\n  IdentitiesOnly yes\n"
-                              f'  IdentityFile "{place / KEY}"\n  UserKnownHostsFile "{place / KNOWN_HOSTS}"\n'
-                              "  StrictHostKeyChecking yes\n")
+    write(place / SSH_CONFIG, f"Host {name}\n  HostName {LOOPBACK}\n  Port {port}\n  User root\n"
+                              f'  IdentityFile "{place / KEY}"\n  IdentitiesOnly yes\n'
+                              f'  UserKnownHostsFile "{place / KNOWN_HOSTS}"\n  StrictHostKeyChecking yes\n')
 
 
 def _free_port() -> int:
@@ -237,10 +237,10 @@ def _serial(name: str) -> str:
     return ""
 
 
-def wait(name: str, timeout_s: float) -> None:
-    """Until the board's sshd says hello, after a start or a reset. Raises JobFailed."""
+def wait(name: str, timeout_s: float, boots: int = 1) -> None:
+    """Until the board has booted so many times and its sshd says hello. Raises JobFailed."""
     deadline = time.monotonic() + timeout_s
-    while not _answers(name):
+    while _serial(name).count(READY) < boots or not answers(name):
         said = _serial(name)
         why = next((line for line in said.splitlines() if line.startswith(FAILED)), "")
         if why:
@@ -255,13 +255,13 @@ def wait(name: str, timeout_s: float) -> None:
         time.sleep(POLL_S)
 
 
-def _answers(name: str) -> bool:
-    """Whether sshd says hello. QEMU accepts a connection long before, so only the guest's own words count."""
+def answers(name: str) -> bool:
+    """Whether sshd says hello now; seconds when the board does not even say no."""
     found = state(name)
-    if found is None or READY not in _serial(name):
+    if found is None:
         return False
-    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, found.port), 1) as s:
-        s.settimeout(1)
+    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, found.port), HELLO_S) as s:
+        s.settimeout(HELLO_S)
         return s.recv(4) == b"SSH-"
     return False
 
@@ -309,9 +309,15 @@ def thaw(name: str) -> None:
     _tell(name, "cont")
 
 
-def reset(name: str) -> None:
-    """As its reset button: no warning, the disk stays. `wait` waits for it. Raises BoardError."""
+def reset(name: str, timeout_s: float | None = None) -> None:
+    """As its reset button: no warning, the disk stays. Waits for it to answer again when told how long.
+
+    Raises BoardError, JobFailed.
+    """
+    boots = _serial(name).count(READY)
     _tell(name, "system_reset")
+    if timeout_s is not None:
+        wait(name, timeout_s, boots + 1)
 
 
 def kill(name: str) -> bool:
