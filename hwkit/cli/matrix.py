@@ -61,7 +61,11 @@ def command(ctx: click.Context, /, file: Path | None, again: bool, out: Path | N
         raise BadInput(f"{typed[0]} and a matrix file exclude each other", f"write it into {file}")
     folder = out or pipeline.OUT / "matrix" / wanted.title
     with progress("matrix") as say:
-        found, reports = matrix.execute(wanted, folder, again, reproduce(), say)
+        try:
+            found, reports = matrix.execute(wanted, folder, again, reproduce(), say)
+        except KeyboardInterrupt:
+            say("the same command again goes on from here")
+            raise
     good = found.exit_code == 0
     emit(found, as_json, Group(*(table(s) for s in standing.sections(found, reports)),
                                Text(standing.last_line(found), style="bold green" if good else "bold red"),
