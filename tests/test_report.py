@@ -18,7 +18,7 @@ from hwkit.measurement import Measurement, sampled, synthesised
 from hwkit.memory import Buffer, place
 from hwkit.render import as_markdown, as_text, verdict
 from hwkit.report import Report, Reports, assemble, read
-from hwkit.runners import OperatorCost, Run
+from hwkit.runners import OperatorCost, OperatorEnergy, Run
 from hwkit.target import target
 
 BOARD = Board(name="b", description="a board", target="rpi4", kind="simulated", runner="qemu_user")
@@ -75,6 +75,17 @@ def test_latency_shows_its_tail_and_interval(small_artifact: Artifact) -> None:
     assert "36.1 ms" in line         # p90
     assert "39.6 ms" in line         # p99
     assert " 40 " in line            # n
+
+
+def test_energies_of_operators_are_those_of_all_their_runs(small_artifact: Artifact) -> None:
+    """The second operator runs four times: 0.2 J each, 0.1 to 0.3."""
+    energies = (OperatorEnergy(index=1, value_j=0.2, low_j=0.1, high_j=0.3, kind="measured", source="a meter"),)
+    report = made(small_artifact, run=RUN.model_copy(update={"operator_energies": energies}))
+    assert report.operator_energies == energies
+    row = next(line for line in as_markdown([report]).splitlines() if "400 mJ .. 1.20 J" in line)
+    assert "| 4 | 800 mJ |" in row
+    assert row.endswith("| measured |")
+    assert "Energy of the heaviest operators" not in drawn(made(small_artifact))
 
 
 def test_over_budget_names_the_line_and_the_operator(small_artifact: Artifact) -> None:

@@ -26,7 +26,6 @@ Every line of OUT.jsonl is {"t_s": time.monotonic(), "kind": ..., "sensor", "tex
     end
 """
 
-import argparse
 import contextlib
 import ctypes
 import glob
@@ -498,6 +497,8 @@ def interrupt(number, frame):
 
 
 def main(words):
+    import argparse  # here: the measured program, which imports this file too, need not hold it
+
     parser = argparse.ArgumentParser(description="Write down what the sensors of this board say.")
     parser.add_argument("out")
     parser.add_argument("--interval", type=float, default=0.1, metavar="S", help="between readings (0.1)")

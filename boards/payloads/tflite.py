@@ -41,11 +41,6 @@ except ModuleNotFoundError as missing:
     from tflite_runtime.interpreter import Interpreter
     RUNTIME = "tflite-runtime"
 
-try:
-    import sense
-except ModuleNotFoundError:
-    sense = None
-
 PASSES = ("memory", "outputs", "latency", "clocks", "application", "instructions", "power", "operators",
           "energy_operators")
 BESIDE = ("clocks", "application")                  # done while "latency" is
@@ -286,7 +281,9 @@ def counted(run, times):
 
 def recorder(job, name, interval_s, sensors=()):
     """A recorder of sense.py for the file `name`, started; or None and why not."""
-    if sense is None:
+    try:
+        import sense  # not before: figures of memory are without it
+    except ModuleNotFoundError:
         return None, "sense.py, which reads the sensors, does not lie beside the payload"
     about = job.get("sense") or {}
     words = ["--root", about.get("root", "/"), "--interval", str(about.get("interval_s", interval_s))]
@@ -518,6 +515,12 @@ def operators_pass(chain, samples, job):
 
 
 def runtime_version():
+    """As the folder beside the package names it: importlib.metadata would take 4 MB of the board's memory."""
+    package = sys.modules[Interpreter.__module__.split(".")[0]].__file__
+    start, end = RUNTIME.replace("-", "_") + "-", ".dist-info"
+    for name in os.listdir(os.path.dirname(os.path.dirname(os.path.abspath(package)))):
+        if name.startswith(start) and name.endswith(end):
+            return name[len(start):-len(end)]
     from importlib import metadata
     return metadata.version(RUNTIME)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import pytest
 from hwkit.data import shipped
 from hwkit.errors import JobFailed
 from hwkit.process import run
+from hwkit.runners import power
+from tests.payloads import loaded
 
 PAYLOAD = shipped("boards", "payloads", "tflite.py")
 Array = np.ndarray[Any, Any]
@@ -108,3 +111,77 @@ def test_a_chain_that_does_not_fit_is_refused(job: Any, stages: Any, words: str)
     with pytest.raises(JobFailed) as caught:
         job(stages, ["outputs"])
     assert words in caught.value.line()
+
+
+def test_the_timed_pass_comes_in_windows_with_others_between(job: Any) -> None:
+    found = job([("cnn_int8", 1, None)], ["latency", "application", "clocks", "operators"], iterations=31,
+                duration_s=0.0)["passes"]
+    assert found["latency"]["windows"] == [11, 11, 11]
+    assert len(found["latency"]["ns"]) == 33
+    application = found["application"]
+    assert len(application["ns"]) == 3 * 10
+    assert application["evicted_bytes"] >= 4 << 20
+    # with cold caches, quantising and copying it cannot be quicker than the bare chain
+    assert np.median(application["ns"]) > np.median(found["latency"]["ns"])
+    assert found["clocks"]["problem"] == ""
+    assert found["operators"] == found["controls"] == []
+
+
+def test_operators_come_with_windows_of_the_whole(job: Any, models: Path) -> None:
+    operators = [{"index": k, "file": str(models / "head.tflite")} for k in range(7)]
+    found = job([("cnn_f32", 1, None)], ["latency", "operators"], operators=operators, operator_iterations=3,
+                operator_duration_s=0.0)["passes"]
+    assert len(found["controls"]) == 3
+    assert [len(entry["ns"]) for entry in found["operators"]] == [3] * 7
+
+
+@pytest.mark.parametrize("passes", [["application"], ["latency", "energy_operators"]])
+def test_a_pass_that_needs_another_says_so(job: Any, passes: list[str]) -> None:
+    with pytest.raises(JobFailed, match="needs the pass"):
+        job([("cnn_f32", 1, None)], passes)
+
+
+def test_without_a_sensor_no_time_is_spent_on_power(job: Any, tmp_path: Path) -> None:
+    found = job([("cnn_f32", 1, None)], ["power"], sense={"root": str(tmp_path), "sensors": ["hwmon", "cpu"]})
+    assert found["passes"]["power"] == {"problem": "", "sensed": False}
+
+
+def test_power_and_the_operators_of_a_board_with_a_sensor(models: Path, tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short windows: what they hold is checked here, what is made of them in tests/runners/power."""
+    monitor = tmp_path / "sys/class/hwmon/hwmon0"
+    monitor.mkdir(parents=True)
+    (monitor / "name").write_text("ina226\n")
+    (monitor / "power1_input").write_text("2500000\n")
+    monkeypatch.syspath_prepend(str(PAYLOAD.parent))
+    payload = loaded(PAYLOAD)
+    for name, value in (("STILL_S", 0.1), ("READINGS", 2), ("PAIRS", 3)):
+        monkeypatch.setattr(payload, name, value)
+    spec = {"passes": ["power", "operators", "energy_operators"], "inputs": str(models / "inputs.npy"),
+            "operators": [{"index": 4, "file": str(models / "head.tflite"), "runs": 1},
+                          {"index": 5, "file": str(models / "stem.tflite"), "runs": 2}],
+            "marks": False, "threads": 1, "warmup": 1, "iterations": 5, "duration_s": 0.01, "out": str(tmp_path),
+            "operator_duration_s": 0.001, "energy_operators": 1,
+            "sense": {"root": str(tmp_path), "sensors": ["hwmon"], "interval_s": 0.02},
+            "stages": [{"file": str(models / "cnn_f32.tflite"), "repeat": 1, "times": None}]}
+    (tmp_path / "job.json").write_text(json.dumps(spec))
+    try:
+        payload.main(str(tmp_path / "job.json"))
+    finally:
+        gc.enable()                                    # the payload has switched it off
+    found = json.loads((tmp_path / "result.json").read_text())["passes"]
+    assert found["power"] == {"problem": "", "sensed": True}
+    timed = power.read(tmp_path / "power.jsonl")
+    assert set(timed.windows) == {"idle", "timed", "idle-after"}
+    assert timed.windows["timed"].inferences >= 5
+    assert timed.windows["idle"].end_s <= timed.windows["timed"].start_s
+    assert timed.windows["timed"].end_s <= timed.windows["idle-after"].start_s
+    single = found["energy_operators"]
+    (one,) = single["operators"]
+    recorded = power.read(tmp_path / "operators.jsonl")
+    both = [f"{one['index']} {word} {pair}" for pair in range(3) for word in ("without", "with")]
+    assert set(recorded.windows) == {"idle", "idle-after", *both}
+    assert {recorded.windows[name].inferences for name in both} == {one["chain_runs"]}
+    order = sorted(both, key=lambda name: recorded.windows[name].start_s)
+    assert [name.split()[1] for name in order] == ["without", "with", "with", "without", "without", "with"]
+    assert {total_w for s in recorded.power for total_w in s.rails.values()} == {2.5}

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hwkit.artifact import Artifact, Built, Operator, StageFile
+from hwkit.board import Board
 from hwkit.errors import BoardError, JobFailed
-from hwkit.runners import OperatorCost, _findings, _tflite_run
+from hwkit.measurement import Measurement
+from hwkit.runners import OperatorCost, OperatorEnergy, Request, Run, _findings, _tflite_run
+from hwkit.target import target
 
 HALF = {"runtime": "ai-edge-litert", "runtime_version": "2.3.0", "numpy": "2", "python": "3.11", "machine": "x",
         "passes": {"outputs": {"n": 1, "dtype": "int8"}}}
@@ -97,3 +102,118 @@ def test_outliers_and_drift_are_said_and_kept() -> None:
     assert _findings.steadiness(steady) == []
     assert [f.name for f in _findings.steadiness([*steady[:30], 9.0, *steady[30:]])] == ["outliers"]
     assert "drift" in [f.name for f in _findings.steadiness([s * (1 + 0.01 * k) for k, s in enumerate(steady)])]
+
+
+Ran = Callable[..., Run]
+
+
+@pytest.fixture
+def told(int8_cnn: Callable[[str], Artifact], tmp_path: Path) -> Ran:
+    """told(clock, **passes): what is told of a folder with such a result, of a board of the rpi4."""
+    def tell(clock: Any, **passes: Any) -> Run:
+        artifact = int8_cnn("rpi4")
+        golden = np.load(artifact.path("golden/raw_outputs.npy"))
+        np.save(tmp_path / "raw_outputs.npy", golden)
+        np.save(tmp_path / "outputs.npy", np.load(artifact.path("golden/outputs.npy")))
+        resident = {"rss": 30_000_000, "anonymous": 20_000_000}
+        found = {"memory": {"before": resident, "loaded": resident, "invoked": resident, "peak_rss": 31_000_000},
+                 "latency": {"ns": [1_000_000] * 9, "every": 1, "windows": [3, 3, 3]}, **passes}
+        (tmp_path / "result.json").write_text(json.dumps({**HALF, "passes": found}))
+        kind: Any = "measured" if clock == "real" else "simulated"
+        board = Board(name="some", description="a board", target="rpi4", kind=kind, runner="ssh")
+        return _tflite_run.told(artifact, board, Request(), tmp_path, clock=clock)
+
+    return tell
+
+
+def by_name(run: Run) -> dict[str, Measurement]:
+    return {m.quantity: m for m in run.measurements}
+
+
+def test_a_real_clock_measures_time(told: Ran) -> None:
+    run = told("real", application={"ns": [2_000_000] * 5, "evicted_bytes": 4 << 20},
+               power={"problem": "", "sensed": False})
+    found = by_name(run)
+    assert (found["latency"].value, found["latency"].kind) == (1e-3, "measured")
+    assert (found["application_latency"].value, found["application_latency"].kind) == (2e-3, "measured")
+    assert "4 MiB of other data" in found["application_latency"].source
+    assert found["peak_rss"].value == 31_000_000
+    assert run.not_measured["energy"] == _tflite_run.NO_ENERGY
+
+
+def test_an_emulators_clock_measures_no_time_of_a_device(told: Ran) -> None:
+    run = told("emulated", operators=[{"index": 0, "ns": [1000] * 3}])
+    found = by_name(run)
+    assert "latency" not in found
+    assert (found["guest_latency"].value, found["guest_latency"].kind) == (1e-3, "simulated")
+    assert found["peak_rss"].kind == "simulated"
+    assert "says nothing of a device" in run.not_measured["latency"]
+    assert run.operator_costs == ()
+    assert set(run.not_measured) == {"latency", "operators", "energy"}
+
+
+def test_a_clock_of_instructions_counts_and_estimates(told: Ran, int8_cnn: Callable[[str], Artifact]) -> None:
+    """A million instructions; the estimate is that over the clock and the range of the target, by hand."""
+    operators = [{"index": o.index, "ns": [200_000] * 3} for o in int8_cnn("rpi4").manifest.built.operators]
+    run = told("instructions", operators=operators)
+    found = by_name(run)
+    assert (found["instructions"].value, found["instructions"].unit) == (1_000_000, "instructions")
+    cpu = target("rpi4").cpu
+    assert cpu is not None
+    rate = cpu.instructions_per_cycle
+    assert rate is not None
+    assert found["latency"].kind == "estimated"
+    assert found["latency"].low == pytest.approx(1e6 / (cpu.clock_hz.value * rate.high))
+    assert found["latency"].high == pytest.approx(1e6 / (cpu.clock_hz.value * rate.low))
+    assert (run.operator_unit, run.operator_kind) == ("instructions", "simulated")
+    assert {c.value for c in run.operator_costs} == {200_000}
+    assert not {f.name for f in run.findings} & {"drift", "outliers", "throttling"}
+
+
+def test_throttling_beside_the_timed_pass_is_a_failed_check(told: Ran, tmp_path: Path) -> None:
+    policy = "devices/system/cpu/cpufreq/policy0/"
+    files = {policy + "scaling_cur_freq": "600000", policy + "scaling_governor": "performance"}
+    lines = [{"t_s": 0.0, "kind": "start"},
+             {"t_s": 0.0, "kind": "fixed", "sensor": "cpu", "files": {policy + "cpuinfo_max_freq": "1500000"}},
+             *({"t_s": k, "kind": "reading", "sensor": "cpu", "files": files} for k in range(3)),
+             {"t_s": 3.0, "kind": "window", "text": "timed-0",
+              "values": {"start_s": 0.5, "end_s": 2.5, "inferences": 9}}, {"t_s": 3.0, "kind": "end"}]
+    (tmp_path / "clocks.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    hot = next(f for f in told("real", clocks={"problem": ""}).findings if f.name == "throttling")
+    assert hot.ok is False
+    assert "in 2 of 2 readings" in hot.text
+    assert "policy0 at 600 of 1500 MHz" in hot.text
+
+
+def test_windows_that_differ_are_said(told: Ran) -> None:
+    slower = told("real", latency={"ns": [1_000_000] * 6 + [1_200_000] * 3, "every": 1, "windows": [3, 3, 3]})
+    assert "window 3 of 3 take +20 %" in next(f.text for f in slower.findings if f.name == "drift")
+    later = told("real", controls=[{"ns": [1_300_000] * 3, "every": 1}])
+    assert "between the operators take +30 %" in next(f.text for f in later.findings if f.name == "drift")
+    assert not [f for f in told("real").findings if f.name == "drift"]
+
+
+def test_energies_of_operators_that_share_a_file_are_each_ones(repeated: Artifact) -> None:
+    one = OperatorEnergy(index=0, value_j=1.0, low_j=0.9, high_j=1.1, kind="measured", source="x")
+    assert [e.index for e in _tflite_run._each(repeated, [one])] == [0, 1]
+
+
+@pytest.mark.parametrize(("clock", "request_", "passes"), [
+    ("real", Request(), {"clocks", "application", "power", "operators"}),
+    ("real", Request(application=False, energy=False, operators=False), {"clocks"}),
+    ("real", Request(operators=False, energy_operators=3),
+     {"clocks", "application", "power", "operators", "energy_operators"}),
+    ("emulated", Request(), {"clocks"}), ("emulated", Request(energy=True), {"clocks", "power"}),
+    ("instructions", Request(energy=True, energy_operators=3), {"operators"})])
+def test_passes_by_the_clock(int8_cnn: Callable[[str], Artifact], clock: Any, request_: Request,
+                             passes: set[str]) -> None:
+    asked = _tflite_run.passes_of(int8_cnn("rpi4"), request_, clock)
+    assert asked[:3] == ("memory", "outputs", "latency")
+    assert set(asked[3:]) == passes
+
+
+def test_few_inferences_where_they_are_counted(int8_cnn: Callable[[str], Artifact], tmp_path: Path) -> None:
+    job = _tflite_run.write_job(int8_cnn("rpi4"), Request(), ["latency"], tmp_path, marks=False,
+                                clock="instructions")
+    told = json.loads(job.read_text())
+    assert (told["iterations"], told["duration_s"], told["operator_iterations"]) == (3, 0.0, 3)

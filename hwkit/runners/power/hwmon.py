@@ -2,7 +2,8 @@
 
 powerK_input or powerK_average in µW; without one in1_input in mV times curr1_input in mA, which of the INA2xx are
 bus voltage and current (docs.kernel.org, hwmon/sysfs-interface, hwmon/ina2xx). A PMBus device labels its powers:
-"pin" goes in, "pout1" ... come out (hwmon/pmbus-core there); only what goes in is counted where it says both.
+"pin" goes in, "pout1" ... come out (hwmon/pmbus-core there); only what goes in is counted where it says both, and
+no regulator where there are monitors, which as a rule lie before or behind one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import Counter
 from hwkit.errors import BoardError
 from hwkit.runners.power._samples import Reading, Sample, whole
 
+MONITORS = "ina"                                       # how the names of power monitors begin
 _POWER = re.compile(r"(hwmon[0-9]+)/(power[0-9]+)_(?:input|average)")
 _VOLTS = re.compile(r"(hwmon[0-9]+)/in1_input")
 
@@ -33,6 +35,8 @@ def sample(reading: Reading) -> Sample:
                 watts[found[1], ""] = value * milliamperes / 1e6
     fed = {folder for folder, label in watts if label.startswith("pin")}
     kept = {key: w for key, w in watts.items() if not (key[0] in fed and key[1].startswith("pout"))}
+    monitors = {folder for folder, _ in kept if (files.get(f"{folder}/name") or "").startswith(MONITORS)}
+    kept = {key: w for key, w in kept.items() if not monitors or key[0] in monitors}
     if not kept:
         raise BoardError("no power under hwmon could be read", "run it as root, or let its files be read by all")
 

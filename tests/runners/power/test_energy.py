@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwkit.measurement import Measurement
-from hwkit.runners.power import Account, Sample, energy, idle, throttling
+from hwkit.runners.power import Account, Sample, accounts, energy, idle, throttling
+from hwkit.runners.power._energy import both
 
 
 def trace(times: Iterable[float], w: Callable[[float], float], rail: str = "VDD_IN",
@@ -195,3 +198,53 @@ def test_throttling_is_told() -> None:
     assert fell.ok is None
     assert "between 1000 and 1980 MHz" in fell.text
     assert throttling([Sample(sensor="ina3221", t_s=1, rails={"VDD_IN": 1})], 0, 9) is None
+
+
+def test_idle_before_and_after_together() -> None:
+    """2.0 ± 0.06 and 2.2 ± 0.08 W: 2.1 W; half the drift 0.1, the halves of the widths 0.03 and 0.04: ± 0.1118."""
+    before, after = idle_of(2.0, 0.06), idle_of(2.2, 0.08)
+    found = both(before, after)
+    assert (found.value, found.samples) == (pytest.approx(2.1), (2.0, 2.2))
+    assert (found.low, found.high) == pytest.approx((2.1 - 0.1118, 2.1 + 0.1118), abs=1e-4)
+    assert "2 W before and 2.2 W after" in found.source
+
+
+def recording(tmp_path: Path, after_w: float) -> Path:
+    """A meter's: 2 W at rest, 5 W while it ran, `after_w` at rest again; three seconds each, read every 0.1 s."""
+    level = [2.0] * 30 + [5.0] * 30 + [after_w] * 30
+    lines: list[dict[str, object]] = [{"t_s": -1.0, "kind": "start"}, {
+        "t_s": -1.0, "kind": "fixed", "sensor": "meter", "files": {"columns": "power_w"}}]
+    lines += [{"t_s": k / 10, "kind": "reading", "sensor": "meter", "text": str(w)} for k, w in enumerate(level)]
+    lines += [{"t_s": 9.0, "kind": "note", "sensor": "rapl", "text": "no energy counter"},
+              {"t_s": 9.0, "kind": "note", "sensor": "meter", "text": "was away"}]
+    for name, start, inferences in (("idle", 0.05, 0), ("timed", 3.05, 10), ("idle-after", 6.05, 0)):
+        lines.append({"t_s": 9, "kind": "window", "text": name,
+                      "values": {"start_s": start, "end_s": start + 2.8, "inferences": inferences}})
+    path = tmp_path / "power.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in [*lines, {"t_s": 9.0, "kind": "end"}]))
+    return path
+
+
+def test_an_account_of_a_recording(tmp_path: Path) -> None:
+    """3 W more than at rest for 2.8 s over 10 inferences: 0.84 J."""
+    found = accounts(recording(tmp_path, 2.0), "", {"threads": 1})
+    by_name = {m.quantity: m for m in found.measurements}
+    assert by_name["energy"].value == pytest.approx(0.84, rel=1e-3)
+    assert by_name["idle_power"].samples == pytest.approx((2.0, 2.0))
+    assert {m.kind for m in found.measurements} == {"measured"}
+    assert [f.text for f in found.findings] == ["meter: was away"]       # not that there is no RAPL
+
+
+def test_a_board_that_was_not_at_rest_widens_the_energy_and_is_told(tmp_path: Path) -> None:
+    """2.4 W after: 2.2 ± 0.2 W at rest, so that the energy is (2.8 ± 0.2) W x 2.8 s / 10."""
+    found = accounts(recording(tmp_path, 2.4), "", {})
+    energy_j = next(m for m in found.measurements if m.quantity == "energy")
+    assert energy_j.value == pytest.approx(0.784, rel=1e-3)
+    assert (energy_j.low, energy_j.high) == (pytest.approx(0.728, rel=5e-3), pytest.approx(0.84, rel=5e-3))
+    assert "2 W before, 2.4 W after" in next(f.text for f in found.findings if f.name == "idle power")
+
+
+def test_simulated_sensors_give_simulated_numbers(tmp_path: Path) -> None:
+    found = accounts(recording(tmp_path, 2.0), "", {}, "simulated")
+    assert {m.kind for m in found.measurements} == {"simulated"}
+    assert all(m.source.startswith("simulated sensors: meter") for m in found.measurements)

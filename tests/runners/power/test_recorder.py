@@ -42,6 +42,20 @@ JETPACK_4 = {"6-0040/name": "ina3221x", "6-0040/iio:device0/rail_name_0": "POM_5
              "6-0040/iio:device0/in_current0_input": "416", "6-0040/iio:device0/rail_name_1": "POM_5V_GPU",
              "6-0040/iio:device0/in_power1_input": "41", "6-0040/iio:device0/in_voltage1_input": "5072",
              "6-0040/iio:device0/in_current1_input": "8"}
+SYS = {"class/hwmon/hwmon0/name": "acpitz", "class/hwmon/hwmon0/temp1_input": "40000",
+       "class/hwmon/hwmon1/name": "ina226", "class/hwmon/hwmon1/power1_input": "8125000",
+       "class/hwmon/hwmon2/name": "ina3221", "class/hwmon/hwmon2/power1_input": "1",
+       "class/hwmon/hwmon3/name": "ina219", "class/hwmon/hwmon3/in1_input": "5000",
+       "class/hwmon/hwmon3/curr1_input": "300",
+       "class/powercap/intel-rapl:0/name": "package-0", "class/powercap/intel-rapl:0/energy_uj": "5000000",
+       "class/powercap/intel-rapl:0/max_energy_range_uj": "262143328850",
+       "devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1500000",
+       "devices/system/cpu/cpufreq/policy0/scaling_max_freq": "1500000",
+       "devices/system/cpu/cpufreq/policy0/cpuinfo_max_freq": "1500000",
+       "devices/system/cpu/cpufreq/policy0/scaling_governor": "performance",
+       "class/thermal/thermal_zone0/type": "cpu-thermal", "class/thermal/thermal_zone0/temp": "50000",
+       "class/thermal/thermal_zone0/trip_point_0_type": "passive",
+       "class/thermal/thermal_zone0/trip_point_0_temp": "80000"}
 CLOCKS = """SOC family:tegra234  Machine:a stand-in
 Online CPUs: 0-1
 cpu0:  Online=1 Governor=schedutil MinFreq=1510400 MaxFreq=1510400 CurrentFreq=1510400 IdleStates: WFI=0 c7=0
@@ -57,10 +71,10 @@ def sense() -> Any:
     return loaded(PAYLOAD)
 
 
-def make_board(root: Path, devices: dict[str, str], **programs: str) -> Path:
-    """A board with these files under sys/bus/i2c/devices and shell scripts of these names."""
+def make_board(root: Path, devices: dict[str, str], below: str = "bus/i2c/devices", **programs: str) -> Path:
+    """A board with these files in a folder of sys/ and shell scripts of these names."""
     for name, text in devices.items():
-        path = root / "sys/bus/i2c/devices" / name
+        path = root / "sys" / below / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
     for name, script in programs.items():
@@ -357,6 +371,95 @@ def test_a_damaged_line_is_noted_and_the_rest_read(tmp_path: Path, added: str, n
     assert len(found.notes) == 1
     assert note in found.notes[0]
     assert [s.t_s for s in found.power] == [1.1]
+
+
+def test_files_of_hwmon_powercap_and_the_processor(board: Board, tmp_path: Path, sense: Any) -> None:
+    root = board(SYS, below="", vcgencmd="echo throttled=0x4")
+    recorder = sense.Recorder(tmp_path / "out", ["--root", str(root), "--interval", "0.02"])
+    assert recorder.start()
+    assert recorder.sensors == ("hwmon", "rapl", "cpu")
+    time.sleep(0.15)
+    (root / "sys/class/powercap/intel-rapl:0/energy_uj").write_text("5500000\n")
+    time.sleep(0.15)
+    recorder.stop()
+    found = read(tmp_path / "out")
+    assert found.samples["hwmon"][0].rails == pytest.approx({"ina226": 8.125, "ina219": 1.5})
+    counted = [one.counter_j for one in found.samples["rapl"]]
+    assert (counted[0], counted[-1]) == (0, pytest.approx(0.5))
+    processor = found.samples["cpu"][-1]
+    assert (processor.clocks_hz, processor.most_hz) == ({"policy0": (1.5e9,)}, {"policy0": 1.5e9})
+    assert (processor.temperatures_c, processor.trips_c) == ({"cpu-thermal": 50}, {"cpu-thermal": 80})
+    assert processor.throttled == ("throttled",)
+    assert {s.sensor for s in found.power} <= {"hwmon", "rapl"}
+
+
+def test_the_firmwares_file_goes_before_its_program(board: Board, tmp_path: Path) -> None:
+    """Asking a program takes time from what is measured; newer kernels have a file."""
+    file = {"devices/platform/soc/soc:firmware/get_throttled": "80008"}
+    root = board({**SYS, **file}, below="", vcgencmd=f"touch {tmp_path}/asked")
+    found = recorded(tmp_path / "out", "--root", str(root), "--sensors", "cpu", seconds=0.1)
+    assert found.samples["cpu"][0].throttled == ("soft temperature limit",)
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_counter_for_root_alone_is_no_sensor(board: Board, tmp_path: Path, sense: Any) -> None:
+    root = board(SYS, below="")
+    counter = root / "sys/class/powercap/intel-rapl:0/energy_uj"
+    counter.unlink()
+    counter.mkdir()                                    # fails to be read, for root too
+    recorder = sense.Recorder(tmp_path / "out", ["--root", str(root), "--sensors", "rapl,hwmon"])
+    assert recorder.start()
+    assert recorder.sensors == ("hwmon",)
+    recorder.stop()
+
+
+def meter(path: str, **more: Any) -> list[str]:
+    return ["--sensors", "meter", "--meter", json.dumps({"path": path, "columns": ["time_s", "power_w"], **more})]
+
+
+def test_a_meters_file_is_followed_from_its_end(tmp_path: Path, sense: Any) -> None:
+    log = tmp_path / "meter.csv"
+    log.write_text("time_s,power_w\n1.0,999\n")
+    recorder = sense.Recorder(tmp_path / "out", meter(str(log)))
+    assert recorder.start()
+    assert recorder.sensors == ("meter",)
+    with log.open("a") as f:
+        for k in range(5):
+            f.write(f"{2 + k / 20},")
+            f.flush()
+            time.sleep(0.03)
+            f.write(f"{3 + k}\n")                      # a line may arrive in pieces
+            f.flush()
+    time.sleep(0.1)
+    recorder.stop()
+    samples = read(tmp_path / "out").power
+    assert [total_w(s) for s in samples] == [3, 4, 5, 6, 7]
+    assert samples[-1].t_s - samples[0].t_s == pytest.approx(0.2)          # by its own clock
+
+
+def test_a_meter_on_a_serial_line(tmp_path: Path, sense: Any) -> None:
+    """A pseudo-terminal is one: what is written at its other end arrives as it is, without an echo."""
+    ours, theirs = os.openpty()
+    recorder = sense.Recorder(tmp_path / "out", meter(os.ttyname(theirs), baud=115200, columns=["power_w"]))
+    assert recorder.start()
+    for w in ("4.5", "4.75"):
+        os.write(ours, f"{w}\r\n".encode())
+        time.sleep(0.05)
+    time.sleep(0.1)
+    recorder.stop()
+    os.close(ours)
+    os.close(theirs)
+    assert [total_w(s) for s in read(tmp_path / "out").power] == [4.5, 4.75]
+
+
+@pytest.mark.parametrize(("more", "words"), [({"path": "/nowhere"}, "No such file"),
+                                             ({"baud": 12345}, "12345 baud")])
+def test_a_meter_that_is_not_there_says_so(tmp_path: Path, more: dict[str, Any], words: str) -> None:
+    ours, theirs = os.openpty()
+    found = recorded(tmp_path / "out", *meter(**{"path": os.ttyname(theirs), **more}), seconds=0.05)
+    os.close(ours)
+    os.close(theirs)
+    assert any(words in note for note in found.notes), found.notes
 
 
 def test_many_notes_are_few(tmp_path: Path) -> None:

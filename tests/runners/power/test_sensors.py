@@ -1,4 +1,4 @@
-"""The INA3221's files, NVML's values, and what nvpmodel and jetson_clocks print."""
+"""The sensors' files, values and lines, and what nvpmodel and jetson_clocks print."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import pytest
 from hwkit.errors import BoardError, UnknownName
 from hwkit.runners.power import Reading, names, sensor, total_w
 from hwkit.runners.power._clocks import clocks, conditions, power_mode
+from hwkit.runners.power.hwmon import sample as hwmon
 from hwkit.runners.power.ina3221 import rails
 from hwkit.runners.power.ina3221 import sample as ina3221
+from hwkit.runners.power.meter import joined as meter
 from hwkit.runners.power.nvml import sample as nvml
+from hwkit.runners.power.rapl import joined as rapl
 
 HWMON = {                       # AGX Orin, L4T R39.2: voltages, currents and labels of a public test of its kernel
     "1-0040/hwmon/hwmon5/in1_label": "VDD_GPU_SOC\n", "1-0040/hwmon/hwmon5/in1_input": "4900\n",
@@ -185,3 +188,97 @@ def test_the_mode_comes_with_its_number_from_nvpmodel() -> None:
     assert (both.mode, both.mode_number) == ("MODE_15W", 0)
     assert both.shown() == {"power_mode": "MODE_15W (0)", "clocks": "locked"}
     assert [both.locked(kind) for kind in ("cpu", "GPU", "EMC", "DLA")] == [True, True, True, None]
+
+
+INA226 = {"hwmon1/name": "ina226\n", "hwmon1/device": "3-0040", "hwmon1/power1_input": "8125000\n"}
+
+
+def test_an_ina226_in_microwatts() -> None:
+    got = hwmon(Reading(t_s=4, files=INA226))
+    assert (got.sensor, got.t_s, got.rails) == ("hwmon", 4, {"ina226": 8.125})
+    assert total_w(got) == 8.125
+
+
+def test_without_a_power_it_is_volts_times_amperes() -> None:
+    """12.1 V and 620 mA."""
+    files = {"hwmon1/name": "ina219\n", "hwmon1/in1_input": "12100\n", "hwmon1/curr1_input": "620\n"}
+    assert hwmon(Reading(t_s=0, files=files)).rails == {"ina219": pytest.approx(7.502)}
+
+
+def test_two_monitors_of_one_name_stay_two() -> None:
+    files = {**INA226, "hwmon2/name": "ina226\n", "hwmon2/device": "3-0041", "hwmon2/power1_input": "1000000\n"}
+    assert hwmon(Reading(t_s=0, files=files)).rails == {"ina226 (3-0040)": 8.125, "ina226 (3-0041)": 1.0}
+
+
+def test_a_regulators_input_goes_before_its_outputs() -> None:
+    """What comes out has gone in: 3 W in, 1 W and 1.5 W out are 3 W, not 5.5."""
+    files = {"hwmon3/name": "irps5401\n", "hwmon3/power1_input": "3000000", "hwmon3/power1_label": "pin\n",
+             "hwmon3/power2_input": "1000000", "hwmon3/power2_label": "pout1\n",
+             "hwmon3/power3_input": "1500000", "hwmon3/power3_label": "pout2\n"}
+    assert hwmon(Reading(t_s=0, files=files)).rails == {"irps5401 pin": 3.0}
+    outputs = {k: t for k, t in files.items() if "power1" not in k}
+    assert total_w(hwmon(Reading(t_s=0, files=outputs))) == pytest.approx(2.5)
+
+
+def test_power_monitors_go_before_regulators() -> None:
+    """A monitor in the supply of a regulator has measured it already."""
+    files = {**INA226, "hwmon3/name": "irps5401\n", "hwmon3/power1_input": "3000000",
+             "hwmon3/power1_label": "pin\n"}
+    assert hwmon(Reading(t_s=0, files=files)).rails == {"ina226": 8.125}
+
+
+def test_no_power_is_an_error() -> None:
+    with pytest.raises(BoardError, match="no power under hwmon"):
+        hwmon(Reading(t_s=0, files={**INA226, "hwmon1/power1_input": "n/a"}))
+
+
+def rapl_reading(t_s: float, package: int, other: int | None = None) -> Reading:
+    files: dict[str, str | None] = {
+        "intel-rapl:0/name": "package-0\n", "intel-rapl:0/max_energy_range_uj": "1000000\n",
+        "intel-rapl:0/energy_uj": f"{package}\n", "intel-rapl:0:0/name": "core\n",
+        "intel-rapl:0:0/max_energy_range_uj": "1000000\n", "intel-rapl:0:0/energy_uj": f"{package // 2}\n"}
+    if other is not None:
+        files |= {"intel-rapl:1/name": "package-1\n", "intel-rapl:1/max_energy_range_uj": "1000000\n",
+                  "intel-rapl:1/energy_uj": f"{other}\n"}
+    return Reading(t_s=t_s, files=files)
+
+
+def test_rapl_counts_packages_only_and_over_the_end_of_its_range() -> None:
+    """0.3 J a second; the counter starts again at 1 J, between the third and the fourth reading."""
+    got = rapl([rapl_reading(k, (200_000 + 300_000 * k) % 1_000_000) for k in range(6)])
+    assert [one.counter_j for one in got] == pytest.approx([0.0, 0.3, 0.6, 0.9, 1.2, 1.5])
+    assert got[0].rails == {}
+    assert [one.rails["package-0"] for one in got[1:]] == pytest.approx([0.3] * 5)
+    both = rapl([rapl_reading(k, 100_000 * k, 200_000 * k) for k in range(3)])
+    assert both[2].counter_j == pytest.approx(0.6)
+    assert total_w(both[2]) == pytest.approx(0.3)
+
+
+def test_a_rapl_reading_without_all_packages_is_passed_over() -> None:
+    got = rapl([rapl_reading(0, 0, 0), rapl_reading(1, 500_000), rapl_reading(2, 600_000, 600_000)])
+    assert [one.t_s for one in got] == [0, 2]
+    assert got[1].counter_j == pytest.approx(1.2)
+    with pytest.raises(BoardError, match="no energy counter of a package"):
+        rapl([Reading(t_s=0, files={"intel-rapl:0/name": "package-0", "intel-rapl:0/energy_uj": None})])
+
+
+def lines(columns: str, *texts: str, late_s: tuple[float, ...] = ()) -> list[Reading]:
+    return [Reading(t_s=100 + k + (late_s[k] if late_s else 0), text=text, files={"columns": columns})
+            for k, text in enumerate(texts)]
+
+
+def test_a_meters_lines_by_its_columns() -> None:
+    got = meter(lines("power_w", "time,power", "3.25", "3.5 W", "nan", "4"))
+    assert [(one.t_s, one.rails) for one in got] == [(101, {"METER": 3.25}), (104, {"METER": 4.0})]
+    assert total_w(got[0]) == 3.25
+    assert meter(lines(",voltage_v,current_a", "7, 5.1, 0.5"))[0].rails == {"METER": pytest.approx(2.55)}
+    with pytest.raises(BoardError, match=r"no line of the meter holds a power .* the first is 'volts'"):
+        meter(lines("power_w", "volts"))
+
+
+def test_a_meters_own_clock_is_set_by_the_line_that_came_quickest() -> None:
+    """Its clock is 98 s behind; the lines were 0.5, 0.1 and 0.9 s on their way."""
+    got = meter(lines("time_s,power_w", "2,1", "3,1", "4,1", late_s=(0.5, 0.1, 0.9)))
+    assert [one.t_s for one in got] == pytest.approx([100.1, 101.1, 102.1])
+    set_back = meter(lines("time_s,power_w", "9,1", "3,1", "4,1"))
+    assert [one.t_s for one in set_back] == [100, 101, 102]                # by arrival: its clock jumped
