@@ -14,9 +14,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from hwkit import process
 from hwkit.errors import JobFailed, NoSpace, ToolMissing
 from hwkit.jobs import Say
-from hwkit.process import require, run
 
 SUITE = "bookworm"                     # its Python is 3.11, as ours: byte code can be compiled here
 TFLITE = ("ai-edge-litert==2.3.0", "numpy==2.4.6")
@@ -29,12 +29,19 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 DOWNLOAD_S = 900.0
 UNPACK_S = 300.0
 PRESENT = "Package: {}\nStatus: install ok installed\nArchitecture: arm64\nMulti-Arch: foreign\nVersion: 999\n\n"
+RETRIES = 3
+
+
+def run(argv: Sequence[str], *, timeout_s: float, what: str, hint: str = "", check: bool = True) -> str:
+    """As hwkit.process.run, speaking English: what it prints is looked at. Raises ToolMissing, JobFailed."""
+    return process.run(argv, env={**os.environ, "LC_ALL": "C"}, timeout_s=timeout_s, what=what, hint=hint,
+                       check=check).stdout
 
 
 def _sources() -> list[str]:
     """apt lines for SUITE on the mirrors this machine itself uses, Debian's own where it uses none."""
     listing = run(["apt-get", "indextargets", "--format", "$(SITE)|$(ORIGIN)|$(CODENAME)", "Created-By: Packages"],
-                  timeout_s=60, what="listing package sources", check=False).stdout
+                  timeout_s=60, what="listing package sources", check=False)
     debian = [(site, codename) for site, origin, codename in
               (line.split("|") for line in listing.splitlines() if line.count("|") == 2) if origin == "Debian"]
     main = next((s for s, c in debian if "-" not in c), MIRROR)
@@ -46,7 +53,7 @@ def _sources() -> list[str]:
 def _download(work: Path, packages: Sequence[str], assumed: Sequence[str], say: Say) -> list[Path]:
     """The .deb files of `packages` and all they depend on, resolved and verified by apt-get."""
     for program in ("apt-get", "dpkg-deb"):
-        require(program, "aarch64 packages can only be unpacked on a Debian or Ubuntu machine")
+        process.require(program, "aarch64 packages can only be unpacked on a Debian or Ubuntu machine")
     if not KEYRING.is_file():
         raise ToolMissing("the keys of the Debian archive are not installed",
                           "apt-get install debian-archive-keyring")
@@ -56,7 +63,7 @@ def _download(work: Path, packages: Sequence[str], assumed: Sequence[str], say: 
     (work / "state/status").write_text("".join(map(PRESENT.format, assumed)))
     options = {
         "APT::Architecture": "arm64", "APT::Architectures": "arm64", "APT::Install-Recommends": "false",
-        "APT::Sandbox::User": "root", "Acquire::Languages": "none", "Acquire::Retries": "3",
+        "APT::Sandbox::User": "root", "Acquire::Languages": "none", "Acquire::Retries": RETRIES,
         "Dir::Etc::SourceList": work / "etc/sources.list", "Dir::Etc::SourceParts": "/dev/null",
         "Dir::Etc::Preferences": "/dev/null", "Dir::Etc::PreferencesParts": "/dev/null",
         "Dir::State": work / "state", "Dir::State::status": work / "state/status",

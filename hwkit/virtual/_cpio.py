@@ -30,5 +30,5 @@ def archive(files: Mapping[str, tuple[bytes, int]]) -> bytes:
     folders = {str(parent) for path in files for parent in PurePosixPath(path).parents} - {"."}
     records = [(folder, stat.S_IFDIR | 0o755, b"") for folder in sorted(folders)]
     records += [(path, stat.S_IFREG | mode, data) for path, (data, mode) in sorted(files.items())]
-    body = b"".join(_record(*record, number) for number, record in enumerate(records, start=1))
+    body = b"".join(_record(*record, number) for number, record in enumerate(records))
     return body + _record(TRAILER, 0, b"", 0)

@@ -16,7 +16,7 @@ from hwkit.data import cache_root
 from hwkit.errors import JobFailed, NoSpace
 from hwkit.jobs import Say
 from hwkit.made import Recipe, ensure, folder_for, made
-from hwkit.process import require, run
+from hwkit.process import require
 from hwkit.virtual import _cpio, _modules
 
 # The cloud kernel is Debian's own for virtual machines: it boots in half the time, with ext4 built in.
@@ -149,9 +149,9 @@ def _furnish(root: Path) -> None:
 def _write_disk(root: Path, disk: Path) -> None:
     """An ext4 file system. Its files have the numbers of whoever makes it; init gives root what sshd looks at."""
     try:
-        run([mke2fs(), "-q", "-F", "-t", "ext4", "-d", str(root), "-N", str(INODES), "-m", "0",
-             "-J", f"size={JOURNAL_MB}", "-E", "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0",
-             "-U", "00000000-0000-4000-8000-000000000001", str(disk), f"{DISK_BYTES // 1024}k"],
-            timeout_s=MKE2FS_S, what="writing the disk of the virtual boards")
+        debian.run([mke2fs(), "-q", "-F", "-t", "ext4", "-d", str(root), "-N", str(INODES), "-m", "0",
+                    "-J", f"size={JOURNAL_MB}", "-E", "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0",
+                    "-U", "00000000-0000-4000-8000-000000000001", str(disk), f"{DISK_BYTES // 1024}k"],
+                   timeout_s=MKE2FS_S, what="writing the disk of the virtual boards")
     except JobFailed as e:
         raise debian.full_disk(e) or e from None
