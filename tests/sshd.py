@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class Sshd:
     folder: Path
     port: int = 0
     environment: dict[str, str] = field(default_factory=dict)
+    wrap: Callable[[str], str] = str           # what its shell makes of a command
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
     loop: Any = None
 
@@ -44,7 +45,7 @@ class Sshd:
 
     async def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         child = await asyncio.create_subprocess_shell(
-            process.command or "true", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            self.wrap(process.command or "true"), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE, env={**os.environ, **self.environment})
         assert child.stdin is not None
         assert child.stdout is not None
@@ -53,6 +54,8 @@ class Sshd:
             (process.stdin, child.stdin, True), (child.stdout, process.stdout), (child.stderr, process.stderr))]
         await asyncio.wait(pumps[1:])
         pumps[0].cancel()
+        for end in (1, 2):                             # where the link is gone, the program's pipes break too
+            child._transport.get_pipe_transport(end).close()       # type: ignore[attr-defined]
         code = await child.wait()
         with contextlib.suppress(OSError, asyncssh.Error):
             if code < 0:
@@ -77,7 +80,13 @@ class _Server(asyncssh.SSHServer):
         self.owner = owner
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self.connection = conn
         self.owner.connections.append(conn)
+
+    def begin_auth(self, username: str) -> bool:
+        if username != "nobody":
+            self.connection.set_authorized_keys(str(self.owner.folder / "authorized_keys"))
+        return True
 
     def server_requested(self, listen_host: str, listen_port: int) -> bool:
         return True
@@ -103,7 +112,7 @@ def running(folder: Path) -> Iterator[Sshd]:
     async def listen() -> asyncssh.SSHAcceptor:
         return await asyncssh.listen(
             "127.0.0.1", 0, server_host_keys=[str(folder / "host")], server_factory=lambda: _Server(server),
-            authorized_client_keys=str(folder / "authorized_keys"), process_factory=server._serve, encoding=None)
+            process_factory=server._serve, encoding=None)
 
     listener = asyncio.run_coroutine_threadsafe(listen(), loop).result()
     server.port = listener.get_port()

@@ -5,14 +5,15 @@ nothing of it is left. When its stdin ends or falls silent - the host died, or t
 started and removes its folder: the board is left as it was found.
 
 Both ways go frames: a line of JSON, and after it as many raw bytes as its "bytes" says. From the host:
-    {"op": "hello", "scratch", "lock", "sites", "who" ...}   first; takes the board, makes the folder
+    {"op": "hello", "scratch", "lock", "sites", "who" ...}   first; takes the board, makes the folder. It is given
+                                                          back when nothing is heard for its "silence_s"
     {"op": "put", "path", "bytes", "sha256", "mode"}           paths are relative to the folder
     {"op": "unzip", "path", "into", "bytes", "sha256"}         a zip archive; `into` as in "put", or below "~/"
     {"op": "kept", "into", "sha256"}       whether that was done in an earlier run and may be used again
     {"op": "run", "argv", "env", "timeout_s", "memory_bytes"}  in the folder; "python" as argv[0] is this Python
     {"op": "get", "path"}                                      {"op": "beat"}        {"op": "bye"}
 An answer is {"ok": ...}, or {"error": kind, "text": ...}; while a program runs there is a {"line": ...} for each
-of its lines, and {"beat": n} every few seconds all along.
+of its lines, and {"beat": n} every "beat_s" seconds all along.
 """
 
 import contextlib
@@ -38,9 +39,9 @@ import time
 MAGIC = "hwkit-agent 1"
 PREFIX = "hwkit-board-"
 STAMP = ".hwkit-sha256"                  # in a folder that was unzipped whole: of which archive
-BEAT_S = 5.0
 DIE_WITH_PARENT = 1                      # PR_SET_PDEATHSIG
-KINDS = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.ENOMEM: "out-of-memory"}
+KINDS = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.EFBIG: "disk-full",
+         errno.ENOMEM: "out-of-memory", errno.ENOEXEC: "wrong-board"}
 
 
 class Refused(Exception):
@@ -140,7 +141,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, self.leave)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        for work in (self.listen, self.beat):
+        for work in (self.listen, self.watch):
             threading.Thread(target=work, daemon=True).start()
         try:
             while True:
@@ -171,7 +172,7 @@ class Agent:
                 frame = self.wire.receive()
             except (OSError, ValueError):
                 frame = None
-            if frame is None:
+            if frame is None or frame[0].get("op") == "bye":
                 if self.child:                             # whoever waits for it will not get to the queue
                     self.leave()
                 self.events.put(("end", None))
@@ -179,13 +180,17 @@ class Agent:
             if frame[0].get("op") != "beat":
                 self.events.put(("frame", frame))
 
-    def beat(self):
+    def watch(self):
+        """Sends nothing, so that a link that takes nothing cannot hold it up."""
+        while time.monotonic() - self.wire.heard < self.silence_s:
+            time.sleep(min(1.0, self.silence_s / 10))
+        self.leave()
+
+    def beat(self, every_s):
         count = 0
         while True:
-            time.sleep(BEAT_S)
+            time.sleep(every_s)
             count += 1
-            if time.monotonic() - self.wire.heard > self.silence_s:
-                self.leave()
             try:
                 self.wire.send({"beat": count})
             except (OSError, ValueError):
@@ -209,6 +214,7 @@ class Agent:
 
     def do_hello(self, header, _):
         self.silence_s = header["silence_s"]
+        threading.Thread(target=self.beat, args=(header["beat_s"],), daemon=True).start()
         self.lock = take_board(header["lock"], header["who"])
         base = header["scratch"] or tempfile.gettempdir()
         for left in glob.glob(os.path.join(base, PREFIX + "*", "")):     # of an agent that was killed
@@ -274,10 +280,6 @@ class Agent:
         found = [os.path.relpath(os.path.join(folder, name), self.folder)
                  for folder, _, names in os.walk(top) for name in names]
         return {"paths": sorted(found)}, b""
-
-    def do_bye(self, header, _):
-        self.events.put(("end", None))
-        return {}, b""
 
     def do_run(self, header, _):
         argv = [sys.executable if header["argv"][0] == "python" else header["argv"][0], *header["argv"][1:]]

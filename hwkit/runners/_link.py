@@ -31,9 +31,10 @@ T = TypeVar("T")
 MAGIC = b"hwkit-agent 1\n"
 BOOTSTRAP = "import sys;i=sys.stdin.buffer;exec(compile(i.read(int(i.readline())),'agent','exec'))"
 PACKAGES = ("numpy", "ai_edge_litert", "tflite_runtime", "onnxruntime", "pynq")
-BEAT_S = 5.0
-BOARD_PATIENCE_S = 60.0        # the agent gives the board back when the host is silent for so long
+BEATS = 4                      # in silence_s, each way: fewer than one that comes through, and the link is dead
+BOARD_PATIENCE = 3             # times silence_s, and the agent gives the board back
 SLOWEST_BYTES_PER_S = 20_000
+CHUNK_BYTES = 1 << 16          # sent within silence_s
 AGAIN_S = 6.0                  # patience with connecting again, to see whether board or link was lost
 GRACE_S = 30.0                 # that the agent has to end a program beyond the program's own limit
 
@@ -71,6 +72,7 @@ class Link:
         self.hello: Hello
         self.bytes_sent, self.on_board_s = 0, 0.0
         self._session: _ssh.Session | None = None
+        self._sending = False                              # a frame is half on its way: nothing may come between
         self._beating: asyncio.Task[None] | None = None
 
     # from the caller's thread into the loop's
@@ -155,7 +157,8 @@ class Link:
         self._beating = asyncio.create_task(self._beat())
         who = f"{getpass.getuser()}@{platform.node()} since {time.strftime('%H:%M:%S')}"
         header, _ = await self._ask({
-            "op": "hello", "scratch": self.place.scratch, "lock": self.place.lock, "silence_s": BOARD_PATIENCE_S,
+            "op": "hello", "scratch": self.place.scratch, "lock": self.place.lock,
+            "silence_s": BOARD_PATIENCE * self.place.silence_s, "beat_s": self.place.silence_s / BEATS,
             "who": who, "sites": [self.place.site] if self.place.site else [], "packages": PACKAGES})
         self.hello = Hello.model_validate({k: v for k, v in header.items() if k in Hello.model_fields})
 
@@ -164,7 +167,7 @@ class Link:
             self._beating.cancel()
         if self._session:
             with contextlib.suppress(OSError, EOFError, TimeoutError, BoardFault, *_ssh.ERRORS):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(0 if self._sending else 5):
                     self._session.write(b'{"op": "bye"}\n')
                     await self._session.ended()
             await self._session.close()
@@ -173,8 +176,9 @@ class Link:
         assert self._session is not None
         with contextlib.suppress(OSError, *_ssh.ERRORS):
             while True:
-                await asyncio.sleep(BEAT_S)
-                self._session.write(b'{"op": "beat"}\n')
+                await asyncio.sleep(self.place.silence_s / BEATS)
+                if not self._sending:
+                    self._session.write(b'{"op": "beat"}\n')
 
     async def _ask(self, header: dict[str, Any], body: bytes | None = None, *, limit_s: float | None = None,
                    on_line: Callable[[str], None] | None = None) -> tuple[dict[str, Any], bytes]:
@@ -186,8 +190,7 @@ class Link:
         patience = limit_s or self.place.silence_s + len(body) / SLOWEST_BYTES_PER_S
         try:
             async with asyncio.timeout(patience):
-                self._session.write(json.dumps(header).encode() + b"\n" + body)
-                await self._drained(len(body))
+                await self._send(json.dumps(header).encode() + b"\n" + body)
                 while True:
                     answer, data = await self._frame()
                     if "line" in answer:
@@ -201,10 +204,16 @@ class Link:
             raise _endings.refused(answer, self.place)
         return answer, data
 
-    async def _drained(self, size: int) -> None:
+    async def _send(self, data: bytes) -> None:
+        """Raises TimeoutError when the link takes nothing."""
         assert self._session is not None
-        await self._session.drain()
-        self.bytes_sent += size
+        self._sending = True
+        for at in range(0, len(data), CHUNK_BYTES):
+            self._session.write(data[at:at + CHUNK_BYTES])
+            async with asyncio.timeout(self.place.silence_s):
+                await self._session.drain()
+        self._sending = False
+        self.bytes_sent += len(data)
 
     async def _frame(self) -> tuple[dict[str, Any], bytes]:
         """The next frame. Raises TimeoutError when the board is silent, EOFError at the end."""
@@ -239,7 +248,7 @@ class Link:
         damaged = _ssh.damaged(error) or isinstance(error, ValueError)
         ended = await self._session.exit_told()
         text = self.place.text
-        if ended is not None:
+        if ended is not None and not (ended[0] == 0 and hasattr(self, "hello")):
             return _endings.of_agent(*ended, self.place)
         await self._session.close()
         boot = self.hello.boot if hasattr(self, "hello") else ""

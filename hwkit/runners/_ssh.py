@@ -26,7 +26,6 @@ ERRORS = (asyncssh.Error, asyncssh.ChannelListenError)
 KNOWN_HOSTS = "~/.ssh/known_hosts"
 SSH_PORT = 22
 SAID_BYTES = 20_000            # of what the other end writes to stderr: the end of it is kept
-KEEPALIVE_S = 5
 END_S = 1.0                    # patience with being told how the program ended
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 DAMAGED = (asyncssh.MACError, asyncssh.ProtocolError, asyncssh.CompressionError)
@@ -74,8 +73,7 @@ class Session:
         code, ending = self._process.exit_status, self._process.exit_signal
         if code is None and ending is None:
             return None
-        return None if ending is None and code == 0 else (code, ending[0] if ending else None,
-                                                          self._said.decode("utf-8", "replace"))
+        return code, ending[0] if ending else None, self._said.decode("utf-8", "replace")
 
     async def forward(self, port: int) -> int:
         """A free port on the board's loopback that leads to `port` on ours."""
@@ -103,29 +101,38 @@ async def boot_of(place: Place, patience_s: float) -> str | None:
     """The id of the board's present boot, "" where it has none; None where it does not answer in time."""
     until = time.monotonic() + patience_s
     while (left := until - time.monotonic()) > 0:
-        with contextlib.suppress(BoardFault, TimeoutError, *ERRORS, OSError):
-            async with asyncio.timeout(left):
-                hops = await _connect(place, left)
-                try:
-                    done = await hops[-1].run(BOOT_ID)
-                    return str(done.stdout).strip()
-                finally:
-                    hops[-1].abort()
+        with contextlib.suppress(BoardFault):
+            return (await said(place, BOOT_ID, left))[1].strip()
         await asyncio.sleep(0.5)
     return None
+
+
+async def said(place: Place, command: str, patience_s: float, stdin: str = "") -> tuple[int | None, str, str]:
+    """(exit code, stdout, stderr) of a command there, on a connection of its own. Raises BoardFault, BadInput."""
+    hops = await _connect(place, min(patience_s, place.connect_s))
+    try:
+        async with asyncio.timeout(patience_s):
+            done = await hops[-1].run(command, input=stdin)
+            return done.exit_status, str(done.stdout), str(done.stderr)
+    except (TimeoutError, *ERRORS, OSError) as e:
+        raise await _unreachable(e, place) from None
+    finally:
+        hops[-1].abort()
 
 
 def damaged(error: BaseException) -> bool:
     """Whether ssh found that what came is not what was sent."""
     if isinstance(error, DAMAGED):
         return True
+    if isinstance(error, asyncssh.KeyExchangeFailed):
+        return "mismatch" in error.reason
     return isinstance(error, asyncssh.DisconnectError) and "mac" in error.reason.lower().split()
 
 
 async def _connect(place: Place, patience_s: float) -> list[asyncssh.SSHClientConnection]:
     """A connection to each host on the way, the board's the last. Raises BoardFault, BadInput."""
     hops: list[asyncssh.SSHClientConnection] = []
-    options: dict[str, Any] = {"keepalive_interval": KEEPALIVE_S, "login_timeout": patience_s,
+    options: dict[str, Any] = {"login_timeout": patience_s,
                                "known_hosts": str(place.known_hosts) if place.known_hosts else (),
                                "preferred_auth": "publickey,gssapi-with-mic"}
     if place.key is not None:
@@ -189,6 +196,9 @@ async def _unreachable(error: BaseException, place: Place) -> BoardFault | BadIn
         case TimeoutError() if place.jump or await _answers(place):
             return BoardFault(Fault.LINK_STALLED, f"{text} takes the connection and then says nothing",
                               f"{target} true")
+        case asyncssh.KeyExchangeFailed() if not damaged(error):
+            return BoardFault(Fault.MISSING, f"{text} has no algorithm of ssh in common with us: {error}",
+                              "a newer OpenSSH there")
         case asyncssh.ConnectionLost() | asyncssh.DisconnectError() | ConnectionResetError():
             return BoardFault(Fault.CORRUPT_TRANSFER if damaged(error) else Fault.LINK_DROPPED,
                               f"the connection to {text} ended before it was made: {error}", f"{target} true")
