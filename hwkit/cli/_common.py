@@ -59,7 +59,7 @@ request_options = _stack(
     click.option("--energy/--no-energy", default=None,
                  help="Energy of an inference [default: where time is real]."),
     click.option("--energy-operators", type=click.IntRange(0), default=0, metavar="N",
-                 help="Energy of the N heaviest operators too, by differential runs: 20 s each."))
+                 help="Energy of the N heaviest operators too, by differential runs: some 40 s each."))
 
 
 def wanted(model: str, precision: str | None, dataset: str | None, data: Path | None, input_shape: str | None,

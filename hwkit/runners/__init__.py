@@ -21,7 +21,7 @@ class Request(Frozen):
     operators                also cost every operator on its own
     application              also time inferences as an application has them, see "application_latency"
     energy                   also energy, where the board senses its power; None: where its clock is a real one
-    energy_operators         also energy of so many of the heaviest operators, by differential runs: 20 s each
+    energy_operators         also energy of so many of the heaviest operators, by differential runs: 40 s each
     """
 
     threads: int = 1

@@ -110,6 +110,8 @@ def total(names: Iterable[str]) -> Total | None:
     added = tuple(name for name in found if name not in behind)
     if not added:
         return None
+    if len(found) == 1:
+        return Total(rails=added, of="rails", text=f"rail {added[0]}, which may not feed the whole board")
     left_out = "".join(f", {name} left out as it is behind {BEHIND[name]}" for name in behind)
     return Total(rails=added, of="rails",
                  text=f"sum of the rails {', '.join(added)}{left_out}; none of them is the input of the board")
