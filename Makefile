@@ -4,7 +4,7 @@ HERE := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 PYTHON ?= python3.11
 VENV := $(HERE)/.venv
 BIN := $(VENV)/bin
-APT := qemu-user gcc g++ libc6-dev
+APT := qemu-user qemu-system-arm e2fsprogs gcc g++ libc6-dev
 # Tests of one file stay together: they share what they make. A worker takes up to 2 GB.
 WORKERS ?= $(shell nproc | awk '{print ($$1 < 4) ? $$1 : 4}')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -39,11 +39,13 @@ demo: setup
 
 test: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4
+	@$(BIN)/hwkit board make virtual-rpi4
 	@$(BIN)/hwkit toolchain install finn
 	@cd $(HERE) && $(BIN)/ruff check . && $(BIN)/mypy && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 bench: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4
+	@$(BIN)/hwkit board make virtual-rpi4
 	@$(BIN)/hwkit board make qemu-zcu104-ps
 	@cd $(HERE) && $(BIN)/python -m bench
 
