@@ -20,7 +20,7 @@ from hwkit.cli._common import (
 from hwkit.errors import BadInput
 
 if TYPE_CHECKING:
-    from hwkit.cells import Matrix
+    from hwkit.matrix.cells import Matrix
 
 OF_ANY = ("file", "again", "out", "as_json")
 
@@ -51,7 +51,8 @@ def command(ctx: click.Context, /, file: Path | None, again: bool, out: Path | N
     from rich.console import Group
     from rich.text import Text
 
-    from hwkit import cells, matrix, pipeline, standing
+    from hwkit import pipeline
+    from hwkit.matrix import cells, standing, work
     from hwkit.render import table
 
     wanted = cells.read(file) if file else _by_options(**options)
@@ -62,7 +63,7 @@ def command(ctx: click.Context, /, file: Path | None, again: bool, out: Path | N
     folder = out or pipeline.OUT / "matrix" / wanted.title
     with progress("matrix") as say:
         try:
-            found, reports = matrix.execute(wanted, folder, again, reproduce(), say)
+            found, reports = work.execute(wanted, folder, again, reproduce(), say)
         except KeyboardInterrupt:
             say("the same command again goes on from here")
             raise
@@ -75,8 +76,8 @@ def command(ctx: click.Context, /, file: Path | None, again: bool, out: Path | N
 
 def _by_options(models: tuple[str, ...], precisions: tuple[str, ...], boards: tuple[str, ...], dataset: str | None,
                 retries: int, budget_file: Path | None, **asked: Any) -> Matrix:
-    from hwkit.cells import Matrix
     from hwkit.describe import validated
+    from hwkit.matrix.cells import Matrix
 
     hint = "hwkit matrix FILE.toml, or --model NAME --board NAME"
     if not models or not boards:

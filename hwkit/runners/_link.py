@@ -16,6 +16,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,12 +27,13 @@ from hwkit.faults import Fault
 from hwkit.jobs import Say
 from hwkit.lab import Place
 from hwkit.runners import _endings, _ssh
+from hwkit.stopping import endable
 
 T = TypeVar("T")
 MAGIC = b"hwkit-agent 1\n"
 BOOTSTRAP = "import sys;i=sys.stdin.buffer;exec(compile(i.read(int(i.readline())),'agent','exec'))"
 PACKAGES = ("numpy", "ai_edge_litert", "tflite_runtime", "onnxruntime", "pynq")
-BEATS = 4                      # in silence_s, each way: fewer than one that comes through, and the link is dead
+BEAT_S, BEATS = 5.0, 4         # each way, but so many at least within silence_s; without one the link is dead
 BOARD_PATIENCE = 3             # times silence_s, and the agent gives the board back
 SLOWEST_BYTES_PER_S = 20_000
 CHUNK_BYTES = 1 << 16          # sent within silence_s
@@ -73,17 +75,21 @@ class Link:
         self.bytes_sent, self.on_board_s = 0, 0.0
         self._session: _ssh.Session | None = None
         self._sending = False                              # a frame is half on its way: nothing may come between
+        self._beat_s = min(BEAT_S, place.silence_s / BEATS)
         self._beating: asyncio.Task[None] | None = None
 
     # from the caller's thread into the loop's
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
+        with endable(future.cancel):               # Ctrl-C comes to the main thread, which may be another
+            try:
+                return future.result()
+            except CancelledError:
+                raise BoardFault(Fault.INTERRUPTED, "interrupted by the user") from None
+            except KeyboardInterrupt:
+                future.cancel()
+                raise
 
     def open(self) -> None:
         """Raises BoardFault."""
@@ -158,7 +164,7 @@ class Link:
         who = f"{getpass.getuser()}@{platform.node()} since {time.strftime('%H:%M:%S')}"
         header, _ = await self._ask({
             "op": "hello", "scratch": self.place.scratch, "lock": self.place.lock,
-            "silence_s": BOARD_PATIENCE * self.place.silence_s, "beat_s": self.place.silence_s / BEATS,
+            "silence_s": BOARD_PATIENCE * self.place.silence_s, "beat_s": self._beat_s,
             "who": who, "sites": [self.place.site] if self.place.site else [], "packages": PACKAGES})
         self.hello = Hello.model_validate({k: v for k, v in header.items() if k in Hello.model_fields})
 
@@ -176,7 +182,7 @@ class Link:
         assert self._session is not None
         with contextlib.suppress(OSError, *_ssh.ERRORS):
             while True:
-                await asyncio.sleep(self.place.silence_s / BEATS)
+                await asyncio.sleep(self._beat_s)
                 if not self._sending:
                     self._session.write(b'{"op": "beat"}\n')
 

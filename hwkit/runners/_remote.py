@@ -183,9 +183,8 @@ class _Tflite(_Parcel):
 
     def job(self, folder: Path, port: int | None) -> Path:
         passes = _tflite_run.passes_of(self.artifact, self.request, self.clock)
-        # counts repeat: more of them would show nothing else, and a second of that clock takes many of ours
-        asked = self.request.model_copy(update={"duration_s": 0.0} if self.clock == "instructions" else {})
-        return self.sensing(_tflite_run.write_job(self.artifact, asked, passes, folder, marks=False))
+        return self.sensing(_tflite_run.write_job(self.artifact, self.request, passes, folder, marks=False,
+                                                  clock=self.clock))
 
     def lost(self, folder: Path, died: BoardFault) -> str:
         return _tflite_run.salvaged(folder, died)[1]

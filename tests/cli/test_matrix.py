@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hwkit import journal
+from hwkit.matrix import journal
 from hwkit.report import read
 from tests.commands import HWKIT, hwkit
 from tests.runners.small_onnx import Net

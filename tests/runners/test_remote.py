@@ -22,7 +22,8 @@ from tests import sshd
 from tests.commands import hwkit
 
 QUICK = Request(iterations=30, duration_s=0.05)
-STAND_IN = Board(name="stand-in", description="this machine, over ssh", target="host", kind="measured", runner="ssh")
+STAND_IN = Board(name="stand-in", description="this machine, over ssh", target="host", kind="measured",
+                 runner="ssh")
 
 
 def say(text: str) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from hwkit import journal
 from hwkit.errors import BadDescription, BadInput
 from hwkit.faults import Fault
+from hwkit.matrix import journal
 
 TEXT = 'é "quoted"\nline'
 
@@ -71,7 +71,7 @@ def test_damage_in_the_middle_is_said_and_left(tmp_path: Path) -> None:
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    program = ("import pathlib, sys; from hwkit import journal\n"
+    program = ("import pathlib, sys; from hwkit.matrix import journal\n"
                "with journal.opened(pathlib.Path(sys.argv[1])): print('open', flush=True); sys.stdin.read()")
     path = tmp_path / "j"
     with subprocess.Popen([sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE,

@@ -2,7 +2,7 @@
 
 Boards run beside each other, the cells of one board in the order of the matrix. Boards that are this very machine
 and whose times count come last and alone. Builds happen one at a time, when the first board asks for one. What is
-done is in a journal (hwkit.journal): the same command again goes on where the last one ended, however it ended.
+done is in a journal (hwkit.matrix.journal): the same command again goes on where the last one ended.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hwkit import budget, journal, pipeline, standing
+from hwkit import budget, pipeline
 from hwkit.artifact import Artifact
 from hwkit.board import Board
-from hwkit.cells import Cell, Matrix, cells_of
 from hwkit.errors import BadInput, BoardFault, HwkitError, NoSpace
 from hwkit.faults import Fault
 from hwkit.files import sha256
 from hwkit.jobs import Say
+from hwkit.matrix import journal, standing
+from hwkit.matrix.cells import Cell, Matrix, cells_of
+from hwkit.matrix.retries import retried
+from hwkit.matrix.standing import Outcome, Standing, State
 from hwkit.report import Report, read
-from hwkit.retries import retried
 from hwkit.runners import Request
-from hwkit.standing import Outcome, Standing, State
 from hwkit.stopping import end_all
 
 JOURNAL = "journal.jsonl"

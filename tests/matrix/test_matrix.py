@@ -1,4 +1,4 @@
-"""A matrix loses nothing and does nothing twice. Builds and boards are stand-ins (tests/matrix_standins.py)."""
+"""A matrix loses nothing and does nothing twice. Builds and boards are stand-ins (tests/matrix/standins.py)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from hwkit import journal, matrix
-from hwkit.cells import Matrix, cells_of, read
 from hwkit.errors import BadDescription, BadInput, BoardFault, JobFailed, NoSpace, UnknownName
 from hwkit.faults import Fault
 from hwkit.files import sha256
+from hwkit.matrix import journal, work
+from hwkit.matrix.cells import Matrix, cells_of, read
+from hwkit.matrix.standing import Outcome, Standing
 from hwkit.process import run as run_process
-from hwkit.standing import Outcome, Standing
-from tests.matrix_standins import BOARDS, MODELS, Bench, describe_boards, small
+from tests.matrix.standins import BOARDS, MODELS, Bench, describe_boards, small
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def execute(folder: Path, again: bool = False, **changes: Any) -> Standing:
-    standing, _ = matrix.execute(small(**changes), folder, again, "hwkit matrix", lambda text: None)
+    standing, _ = work.execute(small(**changes), folder, again, "hwkit matrix", lambda text: None)
     return standing
 
 
@@ -46,7 +46,7 @@ def of(standing: Standing, name: str) -> Outcome:
 
 def records(folder: Path) -> list[journal.Record]:
     return [journal.Record.model_validate_json(line)
-            for line in (folder / matrix.JOURNAL).read_bytes().splitlines()]
+            for line in (folder / work.JOURNAL).read_bytes().splitlines()]
 
 
 def reports(folder: Path) -> dict[str, str]:
@@ -244,12 +244,12 @@ def test_a_matrix_may_grow_but_not_become_another(bench: Bench, tmp_path: Path) 
     bench.runs.clear()
     execute(tmp_path / "m")
     assert {b for _, _, b in bench.runs} == {"bench-b", "bench-c"}
-    before = (tmp_path / "m" / matrix.JOURNAL).read_bytes()
+    before = (tmp_path / "m" / work.JOURNAL).read_bytes()
     with pytest.raises(BadInput, match=r"holds another matrix: this one has no cell .*bench-c"):
         execute(tmp_path / "m", boards=["bench-a", "bench-b"])
     with pytest.raises(BadInput, match="holds another matrix"):
         execute(tmp_path / "m", models=[{"model": "odenet", "name": m} for m in MODELS])
-    assert (tmp_path / "m" / matrix.JOURNAL).read_bytes() == before
+    assert (tmp_path / "m" / work.JOURNAL).read_bytes() == before
 
 
 def test_a_folder_of_others_is_left_alone(bench: Bench, tmp_path: Path) -> None:
@@ -325,10 +325,10 @@ def test_ctrl_c_ends_what_every_board_does_and_the_rest_stays_open(bench: Bench,
 
 def test_torn_anywhere_the_journal_brings_the_same_reports(bench: Bench, tmp_path: Path) -> None:
     execute(tmp_path / "whole")
-    data, before = (tmp_path / "whole" / matrix.JOURNAL).read_bytes(), reports(tmp_path / "whole")
+    data, before = (tmp_path / "whole" / work.JOURNAL).read_bytes(), reports(tmp_path / "whole")
     for length in range(0, len(data), len(data) // 4):
         shutil.copytree(tmp_path / "whole", tmp_path / "torn")
-        (tmp_path / "torn" / matrix.JOURNAL).write_bytes(data[:length])
+        (tmp_path / "torn" / work.JOURNAL).write_bytes(data[:length])
         bench.runs.clear()
         execute(tmp_path / "torn")
         assert len(bench.runs) == 24 - data[:length].rpartition(b"\n")[0].count(b'"event": "finished"')
@@ -340,8 +340,8 @@ def test_killed_at_any_moment_it_loses_no_cell_and_doubles_none(bench: Bench, tm
     """SIGKILL at random moments of a matrix of 24 cells on boards that also fail now and then."""
     execute(tmp_path / "undisturbed")
     seeds = [str(seed) for seed in range(1, 5)]
-    done = subprocess.run([sys.executable, "-m", "tests.matrix_standins", str(tmp_path), *seeds], text=True,
-                          capture_output=True, timeout=300, cwd=Path(__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-m", "tests.matrix.standins", str(tmp_path), *seeds], text=True,
+                          capture_output=True, timeout=300, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [str(t["seed"]) for t in told] == seeds

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from hwkit.errors import BoardFault, JobFailed
 from hwkit.faults import Fault
-from hwkit.retries import Retries, retried
+from hwkit.matrix.retries import Retries, retried
 
 
 class Flaky:

@@ -1,6 +1,6 @@
 """Stand-ins for a build and for boards, so that a matrix of many cells takes a second; the matrix is the real one.
 
-As a program it is a host that is killed at random moments: python -m tests.matrix_standins FOLDER SEED SEED ...
+As a program it is a host that is killed at random moments: python -m tests.matrix.standins FOLDER SEED SEED ...
 It runs the matrix in a process of its own, ends that with SIGKILL, and again, until one invocation has come to its
 end; then the next seed. Below FOLDER/<seed> is what is left.
 """
@@ -21,12 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hwkit import matrix, pipeline
+from hwkit import pipeline
 from hwkit.artifact import Artifact, Built, Problem, StageFile, pack
 from hwkit.board import Board
-from hwkit.cells import Matrix
 from hwkit.errors import BadInput, BoardFault
 from hwkit.faults import Fault
+from hwkit.matrix import work
+from hwkit.matrix.cells import Matrix
 from hwkit.measurement import Measurement
 from hwkit.pipeline import Wanted
 from hwkit.runners import Request, Run
@@ -124,7 +125,7 @@ def flaky(seconds: float, drawn: random.Random) -> Bench:
 def _once(folder: Path, seed: int) -> None:
     """One invocation of the matrix, in this process."""
     flaky(0.01, random.Random(seed)).install(setattr)
-    matrix.execute(small(), folder, False, "hwkit matrix", lambda text: None)
+    work.execute(small(), folder, False, "hwkit matrix", lambda text: None)
 
 
 def _killed(folder: Path, delay_s: float, seed: int) -> bool:
@@ -153,7 +154,7 @@ def _main(root: Path, seeds: list[int]) -> None:
         while _killed(folder, drawn.uniform(0, longest_s), seed * 1000 + kills):
             kills += 1
             longest_s *= 1.15                      # so that it comes to an end, whatever else this machine does
-            log = folder / matrix.JOURNAL
+            log = folder / work.JOURNAL
             sizes.append(log.read_bytes().count(b'"event": "finished"') if log.exists() else 0)
         print(json.dumps({"seed": seed, "kills": kills, "finished": sizes}), flush=True)
 

@@ -30,10 +30,10 @@ from hwkit import pipeline
 from hwkit.board import Board, board
 from hwkit.describe import Frozen, Name, NonEmpty, load
 from hwkit.errors import BadInput
+from hwkit.matrix.retries import Retries
+from hwkit.matrix.standing import Outcome
 from hwkit.pipeline import Wanted
-from hwkit.retries import Retries
 from hwkit.runners import Request
-from hwkit.standing import Outcome
 
 DEFAULT = "default"            # the precision of a backend that was told none
 HINT = 'the README shows a whole one under "A matrix"'
