@@ -216,7 +216,7 @@ class Agent:
         self.silence_s = header["silence_s"]
         threading.Thread(target=self.beat, args=(header["beat_s"],), daemon=True).start()
         self.lock = take_board(header["lock"], header["who"])
-        base = header["scratch"] or tempfile.gettempdir()
+        base = header["scratch"] or os.environ.get("TMPDIR") or "/tmp"     # tempfile's own looks elsewhere if full
         for left in glob.glob(os.path.join(base, PREFIX + "*", "")):     # of an agent that was killed
             if os.stat(left).st_uid == os.getuid():
                 shutil.rmtree(left, ignore_errors=True)

@@ -10,6 +10,7 @@ Standard library, Python 3.6 or newer. Comes by stdin, is not installed.
 """
 
 import contextlib
+import errno
 import os
 import sys
 
@@ -17,10 +18,22 @@ FILLER = "hwkit-injected-full-disk"
 
 
 def fill(folder, leaving):
+    """The room is taken without being written. Where a file system keeps some of it for itself, less is taken."""
     room = os.statvfs(folder)
-    free = (room.f_bfree if os.geteuid() == 0 else room.f_bavail) * room.f_frsize
+    wanted = (room.f_bfree if os.geteuid() == 0 else room.f_bavail) * room.f_frsize - int(leaving)
+    at, step = 0, max(wanted, 1)
     with open(os.path.join(folder, FILLER), "wb") as f:
-        os.posix_fallocate(f.fileno(), 0, max(1, free - int(leaving)))
+        while at < wanted and step >= 4096:
+            step = min(step, wanted - at)
+            try:
+                os.posix_fallocate(f.fileno(), at, step)
+                at += step
+            except OSError as e:
+                if e.errno != errno.ENOSPC:
+                    raise
+                step //= 2
+        if at < wanted:
+            f.truncate(max(0, at - int(leaving)))
 
 
 def empty(folder):

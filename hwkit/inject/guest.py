@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
+from hwkit.errors import BoardError
 from hwkit.virtual import machine
 
 Deed = Literal["kill", "freeze", "thaw", "reset"]
@@ -20,16 +19,6 @@ DEEDS: dict[Deed, Callable[[str], object]] = {
 
 def do(name: str, deed: Deed) -> None:
     """Raises BoardError where that board does not run."""
+    if machine.state(name) is None:
+        raise BoardError(f"board {name} does not run", f"hwkit board start {name}")
     DEEDS[deed](name)
-
-
-@contextlib.contextmanager
-def later(name: str, deed: Deed, after_s: float) -> Iterator[None]:
-    """Do it so many seconds from now, unless the block ends before."""
-    timer = threading.Timer(after_s, do, (name, deed))
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()

@@ -32,8 +32,8 @@ def empty_disk(place: Place) -> None:
 @contextlib.contextmanager
 def full_disk(place: Place, leaving_bytes: int = 100_000) -> Iterator[None]:
     """Until the block ends. Raises BoardFault."""
-    fill_disk(place, leaving_bytes)
     try:
+        fill_disk(place, leaving_bytes)
         yield
     finally:
         empty_disk(place)

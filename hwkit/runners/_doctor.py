@@ -149,7 +149,7 @@ def judged(told: Seen, board: Board, artifact: Artifact | None = None) -> list[R
     """A row for each thing. Raises BadInput, BadDescription."""
     wanted, facts = targets.target(board.target), told.facts
     return [*_machine(facts, wanted), *_software(told, wanted, artifact), *_logic(told, wanted, board, artifact),
-            *_room(facts, artifact), *_state(told, wanted)]
+            *_room(facts, artifact), *_state(told, wanted, board)]
 
 
 def exit_code(rows: list[Row]) -> int:
@@ -279,7 +279,7 @@ def _room(facts: Facts, artifact: Artifact | None) -> Iterator[Row]:
                    f"{shown(memory, 'bytes')} are wanted", "warn")
 
 
-def _state(told: Seen, wanted: Target) -> Iterator[Row]:
+def _state(told: Seen, wanted: Target, board: Board) -> Iterator[Row]:
     """What makes a measurement worse than it could be."""
     facts = told.facts
     yield from _clocks(facts, wanted)
@@ -291,7 +291,8 @@ def _state(told: Seen, wanted: Target) -> Iterator[Row]:
                        for shift in (0, 16))
         yield _row("throttling", not now + before, f"since it started: {', '.join(before) or 'none'}",
                    f"now: {', '.join(now) or 'none'}", "warn")
-    readable = [name for name, problem in facts.sensors.items() if not problem]
+    simulated = ", simulated" if board.kind == "simulated" else ""
+    readable = [name + simulated for name, problem in facts.sensors.items() if not problem]
     hidden = [f"{name} cannot be read ({problem})" for name, problem in facts.sensors.items() if problem]
     yield _row("power sensors", bool(readable), ", ".join(readable + hidden) or "none", "no energy", "warn")
     if facts.load:
