@@ -147,8 +147,9 @@ def start(board: Board, say: Say, *, deterministic: bool = False, memory_bytes: 
             _tell_ssh(board.name, found.port)
             wait(board.name, about.boot_s)
         except BaseException:
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(int((folder(board.name) / PID).read_text()), signal.SIGKILL)
+            with contextlib.suppress(OSError, ValueError):             # before there is a state to go by
+                pid = int((folder(board.name) / PID).read_text())
+                _end(pid, _started_ticks(pid), signal.SIGKILL)
             raise
     return found
 
@@ -322,22 +323,24 @@ def reset(name: str, timeout_s: float | None = None) -> None:
 
 def kill(name: str) -> bool:
     """As pulling its plug. Whether it ran."""
-    return _end(state(name), signal.SIGKILL)
+    found = state(name)
+    return found is not None and _end(found.pid, found.started_ticks, signal.SIGKILL)
 
 
 def stop(name: str) -> bool:
     """End a board, if need be by force. Whether it ran."""
-    return _end(state(name), signal.SIGTERM) or _end(state(name), signal.SIGKILL)
+    found = state(name)
+    return found is not None and (_end(found.pid, found.started_ticks, signal.SIGTERM) or kill(name))
 
 
-def _end(found: State | None, how: signal.Signals) -> bool:
+def _end(pid: int, started_ticks: int | None, how: signal.Signals) -> bool:
     """Send a signal and wait until the process is gone. Whether it ran and is gone now."""
-    if found is None:
+    if started_ticks is None:
         return False
     deadline = time.monotonic() + STOP_S
     with contextlib.suppress(ProcessLookupError):
-        os.kill(found.pid, how)
-    while _started_ticks(found.pid) == found.started_ticks:
+        os.kill(pid, how)
+    while _started_ticks(pid) == started_ticks:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
