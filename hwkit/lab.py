@@ -27,17 +27,15 @@ Home = Annotated[Path, AfterValidator(lambda path: path.expanduser())]
 
 
 class Meter(Frozen):
-    """An external power meter beside the board.
+    """An external power meter that the board itself reads.
 
     path      a file that another program appends to, or a serial device
     columns   what the values of a line are: "time_s", "power_w", "voltage_v", "current_a", or "" for another
-    at        where it is plugged in: the host or the board
     """
 
     path: NonEmpty
     columns: tuple[str, ...] = ("power_w",)
     baud: int = 9600
-    at: Annotated[str, Field(pattern="^(host|board)$")] = "board"
 
 
 class Place(Frozen):

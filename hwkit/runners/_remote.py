@@ -167,8 +167,8 @@ class _Parcel:
     def sensing(self, job: Path) -> Path:
         """The job with what the place says of its sensors."""
         about: dict[str, Any] = {"root": self.place.sensors_root}
-        if self.place.meter and self.place.meter.at == "board":
-            about["meter"] = self.place.meter.model_dump(mode="json", exclude={"at"})
+        if self.place.meter:
+            about["meter"] = self.place.meter.model_dump(mode="json")
         write_json(job, {**json.loads(job.read_text()), "sense": about})
         return job
 

@@ -219,7 +219,7 @@ def read_outputs(folder: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, An
     try:
         return (np.load(folder / "raw_outputs.npy", allow_pickle=False),
                 np.load(folder / "outputs.npy", allow_pickle=False))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, EOFError) as e:
         raise BoardError(f"the board's outputs cannot be read: {str(e).splitlines()[0]}") from None
 
 
