@@ -9,6 +9,7 @@ Needs numpy and ai_edge_litert (or its predecessor tflite_runtime), and sense.py
     inputs        .npy, float32, (n, *input shape of the first stage without batch)
     operators     [{"index", "file", "runs": in one inference}, ...]: models of one operator each
     marks         cost operators in instructions, between marks, rather than in ns
+    counter       take the kernel's count of this thread's instructions for the time, where it has one; optional
     energy_operators   how many of the heaviest operators "energy_operators" takes
     sense         {"root", "sensors", "interval_s", "meter"}, each optional: see sense.py
     threads, warmup, iterations, duration_s
@@ -27,6 +28,7 @@ import gc
 import json
 import os
 import platform
+import struct
 import sys
 import time
 
@@ -61,7 +63,11 @@ OPERATOR_ITERATIONS = 30
 OPERATOR_DURATION_S = 0.05
 COUNTED_OPERATOR_RUNS = 1
 
+HARDWARE, INSTRUCTIONS, WITHOUT_KERNEL = 0, 1, 0b1100000      # of perf_event_attr: type, config, exclude_*
+PERF_EVENT_OPEN, PERF_ATTRIBUTES = 241, 128
+
 _libc = ctypes.CDLL(None)
+now, idle = time.perf_counter_ns, 0                 # or instruction_counter, and what it counts of itself
 _label = 0
 
 
@@ -250,6 +256,19 @@ def spacing(run, duration_ns):
     return max(1, int(duration_ns / max(1, time.perf_counter_ns() - a) / MOST_SAMPLES))
 
 
+def instruction_counter():
+    """A clock that moves on by one with each instruction of this thread, the kernel's own left out.
+
+    None where the kernel has no such counter (perf_event_open(2); its number is that of 64-bit ARM).
+    """
+    about = bytearray(struct.pack("<2I5Q", HARDWARE, PERF_ATTRIBUTES, INSTRUCTIONS, 0, 0, 0, WITHOUT_KERNEL)
+                      .ljust(PERF_ATTRIBUTES, b"\0"))
+    if platform.machine() != "aarch64":
+        return None
+    file = _libc.syscall(PERF_EVENT_OPEN, (ctypes.c_char * len(about)).from_buffer(about), 0, -1, -1, 0)
+    return None if file < 0 else lambda: int.from_bytes(os.read(file, 8), "little")
+
+
 def timed(run, iterations, duration_ns, every=None):
     """Nanoseconds of runs one after the other, until both limits are reached: {"ns", "every"}: see spacing."""
     every = every or spacing(run, duration_ns)
@@ -257,11 +276,11 @@ def timed(run, iterations, duration_ns, every=None):
     done = 0
     started = time.perf_counter_ns()
     while len(samples) < iterations or time.perf_counter_ns() - started < duration_ns:
-        a = time.perf_counter_ns()
+        a = now()
         run()
-        b = time.perf_counter_ns()
+        b = now()
         if done % every == 0:
-            samples.append(b - a)
+            samples.append(b - a - idle)
         done += 1
     return {"ns": samples, "every": every}
 
@@ -545,6 +564,12 @@ def main(job_file):
     result = {"runtime": RUNTIME, "runtime_version": runtime_version(), "numpy": np.__version__,
               "python": platform.python_version(), "machine": platform.machine(), "passes": {}}
     done = result["passes"]
+    counter = instruction_counter() if job.get("counter") else None
+    if counter:
+        global now, idle
+        now, idle = counter, 0
+        idle = min(timed(lambda: None, MARK_WARMUP, 0, 1)["ns"])
+    result["counter"] = counter is not None
     gc.disable()                                    # no collection inside a timed or counted region
     if job["marks"]:
         nothing = Chain([], job["threads"]).run     # what a mark and a call cost, without any model

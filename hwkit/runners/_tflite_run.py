@@ -122,9 +122,14 @@ class Answer(Frozen):
 
 
 class Result(Answer):
-    """result.json of the TFLite payload. `nothing` are labels of marks with no work between them."""
+    """result.json of the TFLite payload.
+
+    nothing   labels of marks with no work between them
+    counter   samples are instructions as the kernel counted them, not ns
+    """
 
     nothing: tuple[int, ...] = ()
+    counter: bool = False
     passes: Passes
 
 
@@ -192,8 +197,8 @@ def write_job(artifact: Artifact, request: Request, passes: Sequence[str], folde
         **request.model_dump(include={"threads", "warmup", "iterations", "duration_s", "energy_operators"}),
     }
     if clock == "instructions":
-        job |= {"warmup": COUNTED, "iterations": COUNTED, "duration_s": 0.0, "operator_iterations": COUNTED,
-                "operator_duration_s": 0.0}
+        job |= {"counter": True, "warmup": COUNTED, "iterations": COUNTED, "duration_s": 0.0,
+                "operator_iterations": COUNTED, "operator_duration_s": 0.0}
     write_json(folder / JOB, job)
     return folder / JOB
 
@@ -291,7 +296,7 @@ def told(artifact: Artifact, board: Board, request: Request, folder: Path, *, cl
                                   "runtime": f"{result.runtime} {result.runtime_version}"}
     per_unit = 1.0 if clock == "instructions" else 1e9
     samples = [ns / per_unit for ns in found.latency.ns]
-    timed, not_measured = _timed(samples, board, clock, {**conditions, "warmup": request.warmup,
+    timed, not_measured = _timed(samples, board, clock, result.counter, {**conditions, "warmup": request.warmup,
                                                          "kept": f"1 of {found.latency.every}"})
     whole = timed[-1]
     findings: list[Finding | None] = [_findings.same_outputs(artifact, raw),
@@ -351,7 +356,7 @@ def _each(artifact: Artifact, energies: Sequence[OperatorEnergy]) -> tuple[Opera
     return tuple(one.model_copy(update={"index": k}) for one in energies for k in alike[one.index])
 
 
-def _timed(samples: Sequence[float], board: Board, clock: Clock,
+def _timed(samples: Sequence[float], board: Board, clock: Clock, counter: bool,
            conditions: dict[str, Any]) -> tuple[list[Measurement], dict[str, str]]:
     """Figures of the timed pass, that of the clock itself last; and what is not known of it."""
     if clock == "real":
@@ -361,8 +366,9 @@ def _timed(samples: Sequence[float], board: Board, clock: Clock,
         return [sampled("guest_latency", "s", "simulated", samples, conditions=conditions,
                         source="wall time of one inference inside an emulator")], {"latency": NO_TIME}
     counted = sampled("instructions", "instructions", "simulated", samples, conditions=conditions,
-                      source="the guest's clock, which moves on by one with every instruction: the whole chain, "
-                             "Python and what the kernel did meanwhile included")
+                      source="of the whole chain, Python's calls into it included, by " +
+                             ("the kernel's own counter" if counter else "a clock that moves on by one with each "
+                              "instruction, what the kernel did meanwhile included"))
     latency = estimated_latency(counted.value, target(board.target), conditions)
     if latency is None:
         return [counted], {"latency": f"target {board.target} gives no range of instructions a cycle"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -185,3 +186,11 @@ def test_power_and_the_operators_of_a_board_with_a_sensor(models: Path, tmp_path
     order = sorted(both, key=lambda name: recorded.windows[name].start_s)
     assert [name.split()[1] for name in order] == ["without", "with", "with", "without", "without", "with"]
     assert {total_w for s in recorded.power for total_w in s.rails.values()} == {2.5}
+
+
+@pytest.mark.skipif(platform.machine() == "aarch64", reason="this kernel may have the counter")
+def test_where_the_kernel_has_no_counter_it_is_time_that_is_told(job: Any) -> None:
+    """Its count itself is held against the emulator's in tests/virtual, on the guest that it is for."""
+    told = job([("cnn_f32", 1, None)], ["latency"], iterations=3, duration_s=0.0, counter=True)
+    assert told["counter"] is False
+    assert min(told["passes"]["latency"]["ns"]) > 0
