@@ -6,18 +6,24 @@ batch, and whether that was right is tried: every sample of a batch must give wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import fx
 
 from hwkit.errors import BadModel
 from hwkit.nn.program import Program
 
 _aten = torch.ops.aten
+Floats = NDArray[np.float32]
 # Operators with a list of sizes as their second argument.
 _SIZED = (_aten.reshape.default, _aten.view.default, _aten._unsafe_view.default, _aten.expand.default)
 TOLERANCE = 1e-4        # of the largest output: another order of additions
+MANY = 256              # samples from which on trying a batch takes less time than it saves
+AT_ONCE = 16
 
 
 def batched(program: Program, batch: int) -> Program:
@@ -38,6 +44,19 @@ def batched(program: Program, batch: int) -> Program:
     _try(program, made)
     _Shapes(module).run(*(torch.zeros(shape) for shape in shapes))
     return made
+
+
+def for_many(program: Program, samples: int) -> tuple[Callable[[Floats], Floats], int]:
+    """A network of arrays (batch, *shape) -> (batch, *output), and its batch.
+
+    AT_ONCE where there are MANY samples and the program can, else 1: starting an operator takes as long for one
+    sample as for several, and most of the time of a small network.
+    """
+    many = program
+    if samples >= MANY:
+        with contextlib.suppress(BadModel):
+            many = batched(program, AT_ONCE)
+    return lambda values: many(torch.from_numpy(values)).numpy(), many.input_shapes[0][0]
 
 
 def _of_batch_one(node: fx.Node) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from hwkit.errors import BadModel
 from hwkit.nn import program
-from hwkit.nn.batch import batched
+from hwkit.nn.batch import batched, for_many
 from hwkit.nn.program import Program
 
 
@@ -73,3 +74,14 @@ class Mixing(nn.Module):
 def test_a_network_that_mixes_its_samples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="another result for an input in a batch"):
         batched(loaded(Mixing(), torch.randn(1, 3), folder=tmp_path), 4)
+
+
+@pytest.mark.parametrize(("module", "samples", "batch"), [
+    (nn.Linear(3, 2), 1000, 16), (nn.Linear(3, 2), 20, 1), (Mixing(), 1000, 1)])
+def test_many_samples_go_together_where_they_can(module: nn.Module, samples: int, batch: int,
+                                                  tmp_path: Path) -> None:
+    network, at_once = for_many(loaded(module, torch.randn(1, 3), folder=tmp_path), samples)
+    assert at_once == batch
+    x = torch.randn(batch, 3)
+    with torch.no_grad():
+        np.testing.assert_allclose(network(x.numpy()), torch.cat([module(one[None]) for one in x]), atol=1e-6)

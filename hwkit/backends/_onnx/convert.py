@@ -6,7 +6,7 @@ Runs in a child process, in the build folder: it imports torch and opens models 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,14 @@ from hwkit.gpu.tensorrt import reads
 from hwkit.jobs import Say
 from hwkit.model import Model
 from hwkit.nn import program
-from hwkit.nn.batch import batched
+from hwkit.nn.batch import batched, for_many
 from hwkit.nn.fold import Folded
+from hwkit.nn.program import Program
 from hwkit.samples import GIVE_DATA, samples
 from hwkit.target import Target
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 WHOLE = "net"       # the stage of a network without ODE blocks
-Network = Callable[[Floats], Floats]
 # The next precision that a user may well choose instead; a CPU only stores float16.
 WIDER: dict[str, dict[Precision, Precision]] = {"gpu": {"int8": "f16", "f16": "f32"},
                                                 "cpu": {"int8": "f32", "f16": "f32"}}
@@ -86,7 +86,7 @@ class _Exported:
 
 def _written(spec: Spec, say: Say) -> Deployed:
     model, options = spec.model, spec.options
-    trained, reference = _trained(model)
+    trained = _trained(model)
     inputs = samples(model.input_shape, options.calibration, model.dataset, model.data).first(options.images)
     if options.precision == "int8" and inputs.random:
         raise BadInput(f"int8 needs real inputs to choose its ranges, and {model.name} names no data set",
@@ -105,10 +105,10 @@ def _written(spec: Spec, say: Say) -> Deployed:
         findings.append(found)
     kept = options if not already else options.model_copy(update={"beside": False})
     forms = _forms(pieces, made.pieces, kept, spec.placement)
-    expected = outputs(trained, inputs.images, reference, say)
+    expected = trained.outputs(inputs.images, trained.name, say)
     return Deployed(forms=forms, pieces=pieces, inputs=inputs.images, expected=expected, labels=inputs.labels,
                     source=inputs.source, weights=made.weights, folded=made.folds, findings=findings,
-                    stepped=bool(model.stages), reference=reference)
+                    stepped=bool(model.stages), reference=trained.name)
 
 
 def _require_read(pieces: Sequence[Piece], spec: Spec, name: str) -> None:
@@ -121,13 +121,26 @@ def _require_read(pieces: Sequence[Piece], spec: Spec, name: str) -> None:
             raise BadModel(f"{name}: {text}", "change the network, or choose --backend onnxruntime")
 
 
-def _trained(model: Model) -> tuple[Network, str]:
+@dataclass(frozen=True)
+class _Trained:
     """The network that every other form is compared with, and what it is called."""
+
+    network: Chain | Program
+    name: str
+
+    def outputs(self, inputs: Floats, what: str, say: Say) -> Floats:
+        if isinstance(self.network, Chain):
+            return outputs(self.network, inputs, what, say)
+        network, batch = for_many(self.network, len(inputs))
+        return outputs(network, inputs, what, say, batch)
+
+
+def _trained(model: Model) -> _Trained:
     if model.format == "onnx":
-        return whole(export.given(model.path, WHOLE), optimise=False), "the given network"
+        return _Trained(whole(export.given(model.path, WHOLE), optimise=False), "the given network")
     found = program.load(model.path, model.name)
     program.check_input(found, model.input_shape)
-    return lambda value: found(torch.from_numpy(value)).numpy(), "the trained network"
+    return _Trained(found, "the trained network")
 
 
 def _taken(model: Model) -> _Exported:
@@ -153,7 +166,7 @@ def _exported(spec: Spec) -> _Exported:
     return _Exported(pieces, folds, program.weights(programs))
 
 
-def _quantized(spec: Spec, floats: Sequence[Piece], calibration: Floats, trained: Network, say: Say,
+def _quantized(spec: Spec, floats: Sequence[Piece], calibration: Floats, trained: _Trained, say: Say,
                ) -> tuple[list[Piece], Finding]:
     """int8 stages, calibrated on what each run of each stage is given, with the layers that must stay in float."""
     chain = Chain(floats)
@@ -167,7 +180,7 @@ def _quantized(spec: Spec, floats: Sequence[Piece], calibration: Floats, trained
             for p, given in zip(floats, seen, strict=True)]
     options, model = spec.options, spec.model
     kept = samples(model.input_shape, options.selection, model.dataset, model.data)
-    expected = outputs(trained, kept.calibration, "the network in float", say)
+    expected = trained.outputs(kept.calibration, "the network in float", say)
     judge = fallback.Judge(kept.calibration, expected, kept.classes, options.largest_drop, options.batch)
     chosen = fallback.chosen(made, floats, judge, say)
     return chosen.pieces, chosen.finding

@@ -7,7 +7,6 @@ hwkit did not make.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from hwkit.errors import BadInput, BadModel
 from hwkit.jobs import Say
 from hwkit.model import Model
 from hwkit.nn import program
+from hwkit.nn.batch import for_many
 from hwkit.nn.fold import Folded
 from hwkit.nn.program import Program
 from hwkit.samples import GIVE_DATA, Samples, samples
@@ -88,7 +88,8 @@ def _converted(model: Model, options: Options, dot_products: bool, say: Say) -> 
         say(f"converting {piece.program.name}")
         contents.append(litert.convert(piece.program))
     finished = _quantized(pieces, contents, inputs, options, dot_products, say)
-    expected = outputs(_reference(whole), inputs.images, "the trained network", say)
+    trained, batch = for_many(whole, len(inputs.images))
+    expected = outputs(trained, inputs.images, "the trained network", say, batch)
     names = [piece.program.name for piece in pieces]
     parts = [Part(c, p.repeat, p.times) for c, p in zip(finished, pieces, strict=True)]
     return Deployed(names=names, parts=parts, inputs=_layout(inputs.images), expected=_layout(expected),
@@ -154,10 +155,6 @@ def _quantized(pieces: list[_Piece], contents: list[bytes], inputs: Samples, opt
             say(f"calibrating: {number} of {total} inputs")
 
     return integer.quantize(chain, _layout(inputs.calibration), each)
-
-
-def _reference(whole: Program) -> Callable[[Floats], Floats]:
-    return lambda value: whole(torch.from_numpy(value)).numpy()
 
 
 def _layout(values: Floats) -> Floats:
