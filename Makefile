@@ -41,7 +41,7 @@ test: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4
 	@$(BIN)/hwkit board make virtual-rpi4
 	@$(BIN)/hwkit toolchain install finn
-	@cd $(HERE) && $(BIN)/ruff check . && $(BIN)/mypy && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@cd $(HERE) && $(BIN)/ruff check . && $(BIN)/mypy && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 bench: setup-dev
 	@$(BIN)/hwkit board make qemu-rpi4

@@ -9,6 +9,21 @@ import pytest
 from hwkit.artifact import Artifact, Built, Finding, Operator, StageFile, pack
 from hwkit.measurement import Measurement
 
+# Files that take longest, first: a worker that gets one of them last works on when all others are done.
+LONGEST = ("test_readme.py", "backends/finn/test_build.py", "test_pipeline.py", "virtual/test_guest_board.py",
+           "runners/test_virtual.py", "fuzz/test_mutated_models.py", "backends/tflite/test_slices.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, all else in the order it has; tests of one file stay together."""
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        name = str(item.path.relative_to(here))
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=rank)
+
 
 @pytest.fixture
 def small_artifact(tmp_path: Path) -> Artifact:
