@@ -11,8 +11,13 @@ from torch import nn
 from hwkit.artifact import Built
 from hwkit.model import Model
 from tests.backends.tflite import nets
+from tests.once import once
 
 Builds = Callable[..., tuple[Built, Path]]
+
+
+def model(factory: pytest.TempPathFactory, name: str, make: Callable[[], nn.Module]) -> Model:
+    return once(factory, name, Model, lambda folder: nets.model(make(), folder, 1, nets.SIDE, nets.SIDE))[0]
 
 
 @pytest.fixture(scope="session")
@@ -21,25 +26,22 @@ def network() -> nn.Sequential:
 
 
 @pytest.fixture(scope="session")
-def ode_model(network: nn.Sequential, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return nets.model(network, tmp_path_factory.mktemp("ode"), 1, nets.SIDE, nets.SIDE)
+def ode_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return model(tmp_path_factory, "tflite-ode", nets.ode_network)
 
 
 @pytest.fixture(scope="session")
 def timed_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """With an ODE block whose step takes the time."""
-    return nets.model(nets.ode_network(time=True), tmp_path_factory.mktemp("timed"), 1, nets.SIDE, nets.SIDE)
+    return model(tmp_path_factory, "tflite-timed", lambda: nets.ode_network(time=True))
 
 
 @pytest.fixture(scope="session")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
     """build(model, precision=..., ode=...) -> (what was built, its folder), once for equal arguments."""
-    made: dict[tuple[str, ...], tuple[Built, Path]] = {}
 
-    def build(model: Model, **options: str) -> tuple[Built, Path]:
-        key = (str(model.path), *(f"{k}={v}" for k, v in sorted(options.items())))
-        if key not in made:
-            made[key] = nets.build(model, tmp_path_factory.mktemp("build") / "b", **options)
-        return made[key]
+    def build(chosen: Model, **options: str) -> tuple[Built, Path]:
+        name = "-".join([chosen.path.parent.name, *(f"{k}={v}" for k, v in sorted(options.items()))])
+        return once(tmp_path_factory, name, Built, lambda folder: nets.build(chosen, folder, **options)[0])
 
     return build
