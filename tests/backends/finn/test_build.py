@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from hwkit.model import Model
 from hwkit.nn.qonnx import export_qonnx
 from hwkit.sources import open_source, resolve
 from hwkit.target import Target
-from tests.backends.finn.building import build, driver, exported
+from tests.backends.finn.building import Imported, build, driver, exported
 from tests.backends.finn.nets import SHAPE, Cnn, Mlp, Ode, export, prepared
 from tests.nn.small import dyadic, one_convolution
 
@@ -36,14 +37,22 @@ def mlp(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture(scope="module")
+def imported(mlp: Model, fpga: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imported]:
+    """For what need not be a process of its own."""
+    started = Imported(driver(mlp, fpga, {}), tmp_path_factory.mktemp("home"))
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="module")
 def slow_mlp(mlp: Model, fpga: Target, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(mlp, fpga, tmp_path_factory.mktemp("slow") / "build", {"fps": "1", "golden": "4"})
 
 
 @pytest.fixture(scope="module")
-def cnn(fpga: Target, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cnn(fpga: Target, imported: Imported, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cnn")
-    return build(exported(Cnn, folder, SHAPE), fpga, folder / "build", {"fps": "50000", "golden": "4"})
+    return build(exported(Cnn, folder, SHAPE), fpga, folder / "build", {"fps": "50000", "golden": "4"}, imported)
 
 
 def figures(made: Built) -> dict[str, float]:
@@ -63,11 +72,11 @@ def test_a_standard_cnn_is_exact_and_as_fast_as_asked(cnn: Path) -> None:
     assert sum(o.macs or 0 for o in made.operators) == 64 * 27 * 8 + 64 * 9 * 8 + 64 * 8 * 8 + 32 * 10
 
 
-def test_the_wanted_outputs_are_torchs_own(fpga: Target, tmp_path: Path) -> None:
+def test_the_wanted_outputs_are_torchs_own(fpga: Target, imported: Imported, tmp_path: Path) -> None:
     net = prepared(Mlp, FEATURES)
     path = export(net, tmp_path / "net.onnx", FEATURES)
     model = Model(name="net", path=path, format="qonnx", input_shape=FEATURES)
-    made = build(model, fpga, tmp_path / "build", {"fps": "max", "golden": "4"})
+    made = build(model, fpga, tmp_path / "build", {"fps": "max", "golden": "4"}, imported)
     inputs, outputs = (np.load(made / f"golden/{name}.npy", allow_pickle=False) for name in ("inputs", "outputs"))
     with torch.no_grad():
         wanted = net(torch.tensor(inputs))
@@ -103,16 +112,18 @@ def test_an_artifact_of_it_can_be_packed(cnn: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_network_makes_the_same_files(mlp: Model, slow_mlp: Path, fpga: Target, tmp_path: Path) -> None:
+    """Each in a process of its own."""
     again = build(mlp, fpga, tmp_path / "again", {"fps": "1", "golden": "4"})
     first, second = finn.collect(slow_mlp), finn.collect(again)
     assert first == second
     assert {f: sha256(slow_mlp / f) for f in first.files} == {f: sha256(again / f) for f in second.files}
 
 
-def test_steps_of_a_neural_ode_unrolled_and_rolled_compute_the_same(fpga: Target, tmp_path: Path) -> None:
+def test_steps_of_a_neural_ode_unrolled_and_rolled_compute_the_same(fpga: Target, imported: Imported,
+                                                                    tmp_path: Path) -> None:
     model = exported(Ode, tmp_path, SHAPE, steps=2)
-    rolled = finn.collect(build(model, fpga, tmp_path / "rolled", {"fps": "5000", "ode": "rolled", "golden": "2"}))
-    flat = finn.collect(build(model, fpga, tmp_path / "flat", {"fps": "5000", "golden": "2"}))
+    rolled, flat = (finn.collect(build(model, fpga, tmp_path / ode, {"fps": "5000", "ode": ode, "golden": "2"},
+                                       imported)) for ode in ("rolled", "unrolled"))
     for made in (rolled, flat):
         assert finding(made, "FINN's execution, hardware layers") is True
         assert figures(made)["throughput"] >= 5000
@@ -121,13 +132,14 @@ def test_steps_of_a_neural_ode_unrolled_and_rolled_compute_the_same(fpga: Target
     assert {o.repeat for o in rolled.operators} == {1, 2}
 
 
-def test_a_network_that_rounds_down_is_exact_and_in_integers(fpga: Target, tmp_path: Path) -> None:
+def test_a_network_that_rounds_down_is_exact_and_in_integers(fpga: Target, imported: Imported,
+                                                             tmp_path: Path) -> None:
     """Powers of two, floor everywhere, unequal scales at the residual additions, a sum over the map at the end."""
     module = dyadic(one_convolution(channels=4))
     export_qonnx(module, module.input_shape, tmp_path / "raw.onnx")
     model = open_source(resolve(str(tmp_path / "raw.onnx")), tmp_path / "model")
     assert finn.check(model, fpga, finn.options({}, fpga)) == []
-    made = finn.collect(build(model, fpga, tmp_path / "build", {"fps": "100", "golden": "4"}))
+    made = finn.collect(build(model, fpga, tmp_path / "build", {"fps": "100", "golden": "4"}, imported))
     assert figures(made)["max_error"] == 0
     assert "round down, which FINN's thresholds do exactly" in next(
         f.text for f in made.findings if f.name == "rounding ties")
@@ -144,20 +156,16 @@ def prepared_folder(slow_mlp: Path, tmp_path: Path) -> Path:
 
 
 WISHES: dict[str, tuple[dict[str, Any], str]] = {
-    "too fast": ({"target_fps": 1.9e8}, "cannot be had"),
-    "too large": ({"limits": {"LUT": 100, "DSP": 10, "BRAM_18K": 10, "URAM": 0}}, "of the 100 allowed"),
-    "no steps": ({"rolled": True}, "no step that repeats")}
+    "too-fast": ({"target_fps": 1.9e8}, "cannot be had"),
+    "too-large": ({"limits": {"LUT": 100, "DSP": 10, "BRAM_18K": 10, "URAM": 0}}, "of the 100 allowed"),
+    "no-steps": ({"rolled": True}, "no step that repeats")}
 
 
-def test_a_wish_that_cannot_be_met_says_what_could(prepared_folder: Path, mlp: Model, fpga: Target) -> None:
-    """All in one process: importing FINN takes longer than any of them."""
+def test_a_wish_that_cannot_be_met_says_what_could(prepared_folder: Path, imported: Imported) -> None:
     spec = json.loads((prepared_folder / "spec.json").read_text())
     for wish, (changes, _) in WISHES.items():
         (prepared_folder / f"{wish}.spec").write_text(json.dumps(spec | {"finn": spec["finn"] | changes}))
-    code = f"from finn_driver.__main__ import main; [main(w + '.spec', w + '.json') for w in {list(WISHES)}]"
-    command = driver(mlp, fpga, {})
-    start = command.argv[:command.argv.index("-m")]
-    execute(command.model_copy(update={"argv": (*start, "-c", code)}), prepared_folder)
+        imported.run(prepared_folder, f"{wish}.spec", f"{wish}.json")
     for wish, (_, says) in WISHES.items():
         told = (prepared_folder / f"{wish}.json").read_text()
         refused = json.loads(told)["refused"]
