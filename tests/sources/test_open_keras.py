@@ -15,9 +15,10 @@ import pytest
 
 from hwkit.errors import ToolMissing
 from hwkit.sources import open_source, resolve
-from tests.sources.opening import Outcomes, model, opened, refusal
+from tests.sources.opening import Outcomes, model, opened, opened_in_one_process, refusal
 
 INSTALLED = importlib.util.find_spec("tensorflow") is not None
+FORMS = ("net.keras", "net.h5", "saved")
 needs_tensorflow = pytest.mark.skipif(not INSTALLED, reason="needs the extra tensorflow")
 # Made in a process of its own: TensorFlow beside torch in this one would cost memory and threads.
 MAKE = """
@@ -65,15 +66,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(folder: Path) -> Outcomes:
-    names = ["net.keras", "net.h5", "saved", "nan.keras", "open.keras", "lambda.keras", "lambda.h5", "writes",
-             "damaged.keras"]
-    cases: dict[str, Any] = {name: str(folder / name) for name in names}
+    refused = ["nan.keras", "open.keras", "lambda.keras", "lambda.h5", "writes", "damaged.keras"]
+    cases: dict[str, Any] = {name: str(folder / name) for name in refused}
     cases["sized"] = (cases["open.keras"], {"input_shape": (9, 3)})
-    return opened(cases, folder / "out")
+    return {**opened({name: str(folder / name) for name in FORMS}, folder / "out"),
+            **opened_in_one_process(cases, folder / "out")}
 
 
 @needs_tensorflow
-@pytest.mark.parametrize("name", ["net.keras", "net.h5", "saved"])
+@pytest.mark.parametrize("name", FORMS)
 def test_it_computes_what_keras_did(name: str, outcomes: Outcomes, folder: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
     found = model(outcomes[name])
@@ -89,7 +90,7 @@ def test_it_computes_what_keras_did(name: str, outcomes: Outcomes, folder: Path)
 
 @needs_tensorflow
 def test_three_forms_of_a_network_give_one_file(outcomes: Outcomes) -> None:
-    assert len({model(outcomes[name]).path.read_bytes() for name in ("net.keras", "net.h5", "saved")}) == 1
+    assert len({model(outcomes[name]).path.read_bytes() for name in FORMS}) == 1
 
 
 @needs_tensorflow
