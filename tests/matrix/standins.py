@@ -34,6 +34,7 @@ from hwkit.runners import Request, Run
 
 MODELS = ("dsodenet", "resnet8", "ds_cnn", "mobilenet_v2")     # names of the zoo; nothing opens them here
 BOARDS = {"bench-a": "rpi4", "bench-b": "rpi4", "bench-c": "rpi5"}
+MOST_LINES, LONGEST_S = 30, 0.03                # a host is killed after so much more of its journal, and so long
 RETRIES = {"limit": 3, "first_s": 0.001, "longest_s": 0.002}
 
 
@@ -128,8 +129,18 @@ def _once(folder: Path, seed: int) -> None:
     work.execute(small(), folder, False, "hwkit matrix", lambda text: None)
 
 
-def _killed(folder: Path, delay_s: float, seed: int) -> bool:
-    """An invocation in a child process; whether SIGKILL ended it, rather than it by itself."""
+def _lines(folder: Path) -> int:
+    """Of the journal, as far as it is written."""
+    log = folder / work.JOURNAL
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def _killed(folder: Path, more: int, delay_s: float, seed: int) -> bool:
+    """An invocation in a child process; whether SIGKILL ended it, rather than it by itself.
+
+    It comes so long after so many more lines of the journal: by what was done, not by how fast this machine is.
+    """
+    until = _lines(folder) + more
     child = os.fork()
     if child == 0:
         try:
@@ -138,9 +149,14 @@ def _killed(folder: Path, delay_s: float, seed: int) -> bool:
         except BaseException as e:
             print(f"{type(e).__name__}: {e}", file=sys.stderr, flush=True)
             os._exit(1)
-    time.sleep(delay_s)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+    ended, status = 0, 0
+    while not ended and _lines(folder) < until:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.0005)
+    if not ended:
+        time.sleep(delay_s)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
     if not os.WIFSIGNALED(status) and status:
         raise SystemExit(f"seed {seed}: the matrix failed")
     return os.WIFSIGNALED(status)
@@ -150,10 +166,9 @@ def _main(root: Path, seeds: list[int]) -> None:
     for seed in seeds:
         drawn = random.Random(seed)
         kills, sizes = 0, []
-        folder, longest_s = root / str(seed), 0.4
-        while _killed(folder, drawn.uniform(0, longest_s), seed * 1000 + kills):
+        folder = root / str(seed)
+        while _killed(folder, drawn.randint(0, MOST_LINES), drawn.uniform(0, LONGEST_S), seed * 1000 + kills):
             kills += 1
-            longest_s *= 1.15                      # so that it comes to an end, whatever else this machine does
             log = folder / work.JOURNAL
             sizes.append(log.read_bytes().count(b'"event": "finished"') if log.exists() else 0)
         print(json.dumps({"seed": seed, "kills": kills, "finished": sizes}), flush=True)
