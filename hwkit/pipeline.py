@@ -243,10 +243,10 @@ def carried(target_name: str, results: Path) -> Board:
 
 def require_ready(chosen: Board) -> None:
     """Raise ToolMissing before any long work when a board is not ready."""
-    problems = [p.message for p in runners.runner(chosen.runner).missing(chosen) if p.fatal]
-    if problems:
-        raise ToolMissing(f"board {chosen.name} is not ready: {'; '.join(problems)}",
-                          "" if chosen.runner == "ssh" else f"hwkit board make {chosen.name}")
+    found = runners.unready(chosen)
+    if found:
+        why, command = found
+        raise ToolMissing(f"board {chosen.name} is not ready: {why}", command)
 
 
 def run(artifact: Artifact, chosen: Board, request: Request, say: Say) -> Run:

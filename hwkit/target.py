@@ -12,6 +12,7 @@ from hwkit.describe import Figure, Frozen, Interval, Kind, Name, NonEmpty, load_
 from hwkit.measurement import RESOURCES, Resource
 from hwkit.memory import Capacity
 
+MACHINES = {"armv8": "aarch64", "armv7": "armv7l"}
 Share = Annotated[float, Field(gt=0, le=1)]
 Bits = Annotated[int, Field(gt=0, multiple_of=8)]
 Capability = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
@@ -27,6 +28,11 @@ class Cpu(Frozen):
     clock_hz: Figure
     features: tuple[Name, ...] = ()          # as in /proc/cpuinfo: asimd, atomics, asimddp ...
     instructions_per_cycle: Interval | None = None   # sustained, one core, on neural-network kernels
+
+    @property
+    def machine(self) -> str | None:
+        """How Linux calls a machine with this isa (uname -m); None for one that is not known here."""
+        return MACHINES.get(self.isa.split("-")[0].split(".")[0])
 
 
 class Memories(Frozen):

@@ -15,7 +15,7 @@ import pytest
 
 from hwkit.artifact import open_artifact
 from hwkit.report import Report, read
-from tests.commands import HWKIT, hwkit
+from tests.commands import HWKIT, alive_in, hwkit
 
 NETWORK = "dsodenet@digits"
 
@@ -151,20 +151,7 @@ def test_ctrl_c_in_a_build_leaves_the_previous_artifact(built: Path, tmp_path: P
     assert open_artifact(tmp_path / "out").manifest.digest == before
     assert sorted(os.listdir(tmp_path)) == ["cache", "out"]
     assert not [p for p in (tmp_path / "cache" / "builds").iterdir() if p.name.startswith(".")]
-    assert not _alive_in(tmp_path)
-
-
-def _alive_in(folder: Path) -> list[str]:
-    """Processes whose current folder is inside `folder`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if os.readlink(entry / "cwd").startswith(str(folder)):
-                    found.append((entry / "cmdline").read_text())
-            except OSError:
-                continue
-    return found
+    assert not alive_in(tmp_path)
 
 
 @pytest.mark.parametrize("kilobytes", [4, 100])

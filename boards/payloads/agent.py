@@ -131,7 +131,7 @@ def take_board(path, who):
 class Agent:
     def __init__(self):
         self.wire = Wire()
-        self.events = queue.Queue()
+        self.frames = queue.Queue()                        # None at the end
         self.folder, self.lock, self.child = None, None, None
         self.silence_s = 60.0
 
@@ -144,12 +144,8 @@ class Agent:
         for work in (self.listen, self.watch):
             threading.Thread(target=work, daemon=True).start()
         try:
-            while True:
-                kind, value = self.events.get()
-                if kind == "end":
-                    break
-                if kind == "frame":
-                    self.answer(*value)
+            for header, body in iter(self.frames.get, None):
+                self.answer(header, body)
         except (OSError, ValueError):                      # nobody listens any more
             pass
         self.leave()
@@ -175,10 +171,10 @@ class Agent:
             if frame is None or frame[0].get("op") == "bye":
                 if self.child:                             # whoever waits for it will not get to the queue
                     self.leave()
-                self.events.put(("end", None))
+                self.frames.put(None)
                 return
             if frame[0].get("op") != "beat":
-                self.events.put(("frame", frame))
+                self.frames.put(frame)
 
     def watch(self):
         """Sends nothing, so that a link that takes nothing cannot hold it up."""
@@ -225,7 +221,7 @@ class Agent:
         sys.path[:0] = header["sites"]
         return {"folder": self.folder, "machine": platform.machine(), "system": platform.system(),
                 "python": list(sys.version_info[:3]), "libc": libc(), "boot": boot(),
-                "free_bytes": room.f_bavail * room.f_frsize, "oom_kills": oom_kills(),
+                "free_bytes": room.f_bavail * room.f_frsize,
                 "packages": {name: version(name) for name in header["packages"]}}, b""
 
     def inside(self, path):
@@ -315,9 +311,8 @@ class Agent:
             with contextlib.suppress(OSError):             # what the program left running
                 os.killpg(self.child.pid, signal.SIGKILL)
             self.child = None
-        room = os.statvfs(self.folder)
         return {"exit": code, "expired": expired.is_set(), "oom": oom_kills() > kills,
-                "seconds": time.monotonic() - started, "free_bytes": room.f_bavail * room.f_frsize}, b""
+                "seconds": time.monotonic() - started}, b""
 
 
 def version(name):

@@ -315,6 +315,15 @@ def recorder(job, name, interval_s, sensors=()):
     return (found, "") if found.start() else (None, found.problem)
 
 
+def power_recorder(job, name, interval_s):
+    """The same with a sensor of power; or None and why not, "" where there is just none."""
+    beside, problem = recorder(job, name, interval_s)
+    if beside and not set(beside.sensors) - {"cpu"}:
+        beside.stop()
+        return None, beside.problem
+    return beside, problem
+
+
 def latency_pass(chain, samples, job):
     """The chain alone, its input in place: {"latency": {"ns", "every", "windows"}, ...}, in WINDOWS parts.
 
@@ -416,12 +425,9 @@ def power_pass(chain, samples, job):
     power.jsonl has the readings, and the stretches as the windows "idle", "timed" and "idle-after". sensed: is
     there a sensor of power at all? Without one nothing is run.
     """
-    beside, problem = recorder(job, "power.jsonl", POWER_S)
+    beside, problem = power_recorder(job, "power.jsonl", POWER_S)
     if beside is None:
         return {"problem": problem, "sensed": False}
-    if not set(beside.sensors) - {"cpu"}:
-        beside.stop()
-        return {"problem": beside.problem, "sensed": False}
     say("idle, for its power")
     still(beside, "idle")
     chain.feed(samples[0])
@@ -446,12 +452,9 @@ def energy_operators_pass(chain, samples, job, costed):
     one_ns = {entry["index"]: float(np.median(entry["ns"])) for entry in costed if entry.get("ns")}
     heaviest = sorted(one_ns, key=lambda k: one_ns[k] * specs[k].get("runs", 1), reverse=True)
     interval_s = (job.get("sense") or {}).get("interval_s", POWER_S)
-    beside, problem = recorder(job, "operators.jsonl", interval_s)
+    beside, problem = power_recorder(job, "operators.jsonl", interval_s)
     if beside is None:
         return {"problem": problem, "sensed": False, "operators": []}
-    if not set(beside.sensors) - {"cpu"}:
-        beside.stop()
-        return {"problem": beside.problem, "sensed": False, "operators": []}
     say("idle, for its power")
     still(beside, "idle")
     chain.feed(samples[0])

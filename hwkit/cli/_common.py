@@ -18,6 +18,8 @@ from hwkit.errors import BadInput
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from hwkit.board import Board
+    from hwkit.lab import Place
     from hwkit.pipeline import Wanted
     from hwkit.runners import Request
 
@@ -93,6 +95,18 @@ def request(threads: int, warmup: int, iterations: int, duration: float, no_oper
 
     return Request(threads=threads, warmup=warmup, iterations=iterations, duration_s=duration,
                    operators=not no_operators, energy=energy, energy_operators=energy_operators)
+
+
+def place_of(chosen: Board) -> Place | None:
+    """Where a board is reached over ssh, of the lab or virtual; None for one that is not.
+
+    Raises BoardError for a virtual board that does not run.
+    """
+    if chosen.runner != "virtual":
+        return chosen.place
+    from hwkit import virtual
+
+    return virtual.place(chosen)
 
 
 def reproduce() -> str:

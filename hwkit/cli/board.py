@@ -94,8 +94,7 @@ def _made() -> list[dict[str, str]]:
     for chosen in map(board, names()):
         if chosen.kind != "simulated":
             continue
-        problems = [p for p in runners.runner(chosen.runner).missing(chosen) if p.fatal]
-        state, detail = "not made" if problems else "ready", chosen.description
+        state, detail = "not made" if runners.unready(chosen) else "ready", chosen.description
         found = machine.state(chosen.name) if chosen.runner == RUNNER else None
         if found is not None:
             since = datetime.datetime.fromtimestamp(found.started_s).strftime("%H:%M:%S")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from hwkit.cli._common import emit, json_option, progress
+from hwkit.cli._common import emit, json_option, place_of, progress
 
 # what each extra gives, and the distribution whose presence tells
 EXTRAS = {"torch": "torch", "tflite": "litert-torch", "onnxruntime": "onnxruntime", "tensorflow": "tensorflow",
@@ -37,11 +37,9 @@ def _boards() -> list[tuple[str, str, str]]:
 
     rows = []
     for chosen in map(board, names()):
-        problems = runners.runner(chosen.runner).missing(chosen)
-        fatal = [p.message for p in problems if p.fatal]
-        rows.append((f"board {chosen.name}", "not made" if fatal else "ok",
-                     "; ".join(fatal) + f" -> hwkit board make {chosen.name}" if fatal
-                     else "; ".join(p.message for p in problems) or chosen.description))
+        found = runners.unready(chosen)
+        rows.append((f"board {chosen.name}", "not made" if found else "ok",
+                     " -> ".join(filter(None, found)) if found else chosen.description))
     return rows
 
 
@@ -58,14 +56,9 @@ def _of_board(name: str, artifact_folder: Path | None) -> tuple[list[tuple[str, 
     if artifact and artifact.manifest.target != chosen.target:
         raise BadInput(f"{artifact_folder} is for {artifact.manifest.target}, board {name} is a {chosen.target}",
                        f"hwkit build --target {chosen.target} MODEL")
-    fatal = [p.message for p in runners.runner(chosen.runner).missing(chosen) if p.fatal]
-    if fatal:
-        hint = f" -> hwkit board make {name}" if chosen.runner != "ssh" else ""
-        return [(name, "missing", "; ".join(fatal) + hint)], 3
-    place = chosen.place
-    if chosen.runner == "virtual":
-        from hwkit import virtual
-        place = virtual.place(chosen)
+    if found := runners.unready(chosen):
+        return [(name, "missing", " -> ".join(filter(None, found)))], 3
+    place = place_of(chosen)
     if place is None:
         return [(name, "ok", chosen.description)], 0
     from hwkit.runners import _doctor

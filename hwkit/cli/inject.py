@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from hwkit.cli._common import emit, json_option, progress
+from hwkit.cli._common import emit, json_option, place_of, progress
 
 if TYPE_CHECKING:
     from hwkit.lab import Place
@@ -22,16 +22,13 @@ def command() -> None:
 
 
 def _place(name: str) -> Place:
-    from hwkit import virtual
     from hwkit.board import board
     from hwkit.errors import BadInput
 
-    chosen = board(name)
-    if chosen.runner == "virtual":
-        return virtual.place(chosen)
-    if chosen.place is None:
+    found = place_of(board(name))
+    if found is None:
         raise BadInput(f"board {name} is not reached over ssh: nothing can be injected", "hwkit list boards")
-    return chosen.place
+    return found
 
 
 @command.command()

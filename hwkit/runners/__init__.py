@@ -97,6 +97,14 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_") and not m.ispkg)
 
 
+def unready(board: Board) -> tuple[str, str] | None:
+    """Why a board cannot be used now, and the next command if there is one; None when it can be."""
+    fatal = [p.message for p in runner(board.runner).missing(board) if p.fatal]
+    if not fatal:
+        return None
+    return "; ".join(fatal), "" if board.runner == "ssh" else f"hwkit board make {board.name}"
+
+
 def runner(name: str) -> Runner:
     """The runner of that name. Raises UnknownName."""
     if name not in names():

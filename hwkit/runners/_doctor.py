@@ -24,7 +24,6 @@ from hwkit.gpu import plan as plans
 from hwkit.jobs import Say
 from hwkit.lab import Place
 from hwkit.runners._link import connect
-from hwkit.runners._remote import MACHINES
 from hwkit.target import Target
 from hwkit.units import shown
 
@@ -167,7 +166,7 @@ def _machine(facts: Facts, wanted: Target) -> Iterator[Row]:
     cpu, described = wanted.cpu, f"{wanted.name} is described"
     if cpu is None:
         return
-    machine = MACHINES.get(cpu.isa.split("-")[0].split(".")[0], facts.machine)
+    machine = cpu.machine or facts.machine
     yield _row("architecture", facts.machine == machine, facts.machine, f"{described} as {machine}", "wrong")
     if facts.machine == "aarch64" and facts.python_bits == 32:
         yield Row(what="architecture", state="wrong", detail="its Python has 32 bits: install a 64-bit system")

@@ -68,9 +68,9 @@ def holds(artifact: Artifact) -> bool:
     return "bench" in artifact.manifest.built.details and DRIVER in artifact.manifest.sha256
 
 
-def payloads() -> list[Path]:
-    """Files that must lie in one folder on the board."""
-    return [shipped("boards", "payloads", "simulated_pl.py")]
+def payload() -> Path:
+    """The program that runs on the board."""
+    return shipped("boards", "payloads", "simulated_pl.py")
 
 
 def _bench(artifact: Artifact) -> verilator.Bench:

@@ -54,7 +54,6 @@ class Hello(Frozen):
     libc: str
     boot: str
     free_bytes: int
-    oom_kills: int
     packages: dict[str, str | None]
 
 
@@ -63,7 +62,6 @@ class Done(Frozen):
 
     output: str
     seconds: float
-    free_bytes: int
 
 
 class Link:
@@ -140,7 +138,7 @@ class Link:
              "memory_bytes": memory_bytes}, on_line=keep, limit_s=timeout_s + GRACE_S))
         self.on_board_s += header["seconds"]
         _endings.require_good(header, lines, what or argv[0], timeout_s)
-        return Done(output="\n".join(lines), seconds=header["seconds"], free_bytes=header["free_bytes"])
+        return Done(output="\n".join(lines), seconds=header["seconds"])
 
     def forward(self, port: int) -> int:
         """A port on the board's loopback that leads to `port` on ours, while the link lives. Raises BoardFault."""

@@ -82,11 +82,6 @@ def payload() -> Path:
     return shipped("boards", "payloads", "onnxruntime_payload.py")
 
 
-def payloads() -> list[Path]:
-    """The program and what lies beside it."""
-    return [payload(), shipped("boards", "payloads", "sense.py")]
-
-
 def holds(artifact: Artifact) -> bool:
     """Whether an artifact is for this runtime."""
     stages = artifact.manifest.built.stages

@@ -15,6 +15,7 @@ from typing import Any
 
 from hwkit.artifact import Artifact, Finding
 from hwkit.board import Board
+from hwkit.data import shipped
 from hwkit.describe import Frozen, NonEmpty, validated
 from hwkit.errors import BoardError, BoardFault
 from hwkit.faults import Fault
@@ -28,9 +29,10 @@ from hwkit.runners._tflite_run import Clock
 from hwkit.target import target
 from hwkit.units import shown
 
-MACHINES = {"armv8": "aarch64", "armv7": "armv7l"}       # how Linux calls the machine of an isa
 ENGINES = "~/.cache/hwkit/engines"                       # where a board may keep what it builds
+STAYING = (f"{_wheels.PUSHED}/", "engines/")              # what a run has there and is no result
 SALVAGED = (Fault.PROCESS_FAILED, Fault.OUT_OF_MEMORY, Fault.TIMEOUT)     # the agent still answers after these
+SENSE = shipped("boards", "payloads", "sense.py")        # beside a payload: it reads the sensors for it
 STEADY = {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1",
           "TF_CPP_MIN_LOG_LEVEL": "3"}
 
@@ -61,22 +63,19 @@ def run(artifact: Artifact, board: Board, place: Place, request: Request, clock:
             sites = _wheels.ensured(link, parcel.needs, say)
             lead = link.forward(port) if port else None
             lost = _executed(link, parcel, parcel.job(folder, lead), folder, [*_site(place), *sites], say)
-            about, spent_s = link, link.on_board_s
         whole_s = time.monotonic() - started
         found = parcel.told(folder, lost)
     # a clock that counts instructions does not tell how long the board was at work
     return found.model_copy(update={"findings": (
-        _reached(about, None if clock == "instructions" else spent_s, whole_s), *found.findings)})
+        _reached(link, None if clock == "instructions" else link.on_board_s, whole_s), *found.findings)})
 
 
 def _executed(link: Link, parcel: _Parcel, job: Path, folder: Path, sites: Sequence[str], say: Say) -> str:
     """Push, run, bring back. What was lost of a run that ended early but left enough; else raises BoardFault."""
-    for path in parcel.payloads:
-        link.put(path, path.name)
-    for file in sorted(set(_named(json.loads(job.read_text()), folder))):
-        link.put(folder / file, file)
-    link.put(job, job.name)
-    before = set(link.paths("."))
+    named = {file: folder / file for file in _named(json.loads(job.read_text()), folder)}
+    sent = {path.name: path for path in (*parcel.payloads, job)} | named
+    for file, path in sent.items():
+        link.put(path, file)
 
     def on_line(line: str) -> None:
         if told := _tflite_run.progress_of(line):
@@ -92,7 +91,7 @@ def _executed(link: Link, parcel: _Parcel, job: Path, folder: Path, sites: Seque
             raise
         died = e
     for file in link.paths("."):
-        if file not in before and not file.startswith("engines/"):
+        if file not in sent and not file.startswith(STAYING):
             link.get(file, folder / file)
     if died is None:
         return ""
@@ -122,7 +121,7 @@ def _site(place: Place) -> list[str]:
 def _require_fitting(hello: Hello, board: Board, place: Place) -> None:
     """Raise WRONG_BOARD where another kind of machine answers than the board is described as."""
     cpu = target(board.target).cpu
-    wanted = MACHINES.get(cpu.isa.split("-")[0].split(".")[0]) if cpu else None
+    wanted = cpu.machine if cpu else None
     if wanted and hello.machine != wanted:
         raise BoardFault(Fault.WRONG_BOARD, f"{place.text} is a {hello.machine}, {board.target} a {wanted}",
                          "correct `board` or `host` in the lab file, or install a 64-bit system there")
@@ -178,7 +177,7 @@ class _Tflite(_Parcel):
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)
-        self.payloads = _tflite_run.payloads()
+        self.payloads = (_tflite_run.payload(), SENSE)
         self.environment = {"OMP_NUM_THREADS": str(self.request.threads)}
 
     def job(self, folder: Path, port: int | None) -> Path:
@@ -198,7 +197,7 @@ class _Onnx(_Parcel):
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)
-        self.payloads = _ort_run.payloads()
+        self.payloads = (_ort_run.payload(), SENSE)
         self.providers = [(p, {}) if isinstance(p, str) else p for p in self.options.providers]
         self.environment = {"OMP_NUM_THREADS": str(self.request.threads)}
 
@@ -218,7 +217,7 @@ class _TensorRT(_Parcel):
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)
-        self.payloads = _trt_run.payloads()
+        self.payloads = (_trt_run.payload(), SENSE)
 
     def job(self, folder: Path, port: int | None) -> Path:
         kept = ENGINES if self.place.keep else "engines"
@@ -237,7 +236,7 @@ class _Dsode(_Parcel):
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)
-        self.payloads = _dsode_run.payloads()
+        self.payloads = (_dsode_run.payload(),)
         if self.clock == "real" and self.options.bitfile is None:
             raise BoardFault(Fault.MISSING, f"board {self.board.name} names no design for its programmable logic",
                              'make one as the README of hls/dsode/lab says, and name it: bitfile = "PATH" under '

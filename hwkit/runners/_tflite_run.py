@@ -141,11 +141,6 @@ def payload() -> Path:
     return shipped("boards", "payloads", "tflite.py")
 
 
-def payloads() -> list[Path]:
-    """Files that must lie in one folder on the board: the program, and the one that reads sensors for it."""
-    return [payload(), shipped("boards", "payloads", "sense.py")]
-
-
 def passes_of(artifact: Artifact, request: Request, clock: Clock = "real") -> tuple[str, ...]:
     """Passes of a job whose result `told` reads."""
     sensed = clock == "real" if request.energy is None else request.energy and clock != "instructions"

@@ -103,11 +103,6 @@ def payload() -> Path:
     return shipped("boards", "payloads", "tensorrt.py")
 
 
-def payloads() -> list[Path]:
-    """The program and what lies beside it."""
-    return [payload(), shipped("boards", "payloads", "sense.py")]
-
-
 def holds(artifact: Artifact) -> bool:
     """Whether an artifact has a plan for the board's TensorRT."""
     return artifact.manifest.built.board_plan is not None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hwkit.data import cache_root
+from hwkit.debian import TFLITE
 from hwkit.errors import BoardFault, JobFailed
 from hwkit.faults import Fault
 from hwkit.files import sha256
@@ -15,14 +16,15 @@ from hwkit.made import ensure, folder_for
 from hwkit.process import run
 from hwkit.runners._link import Hello, Link
 
+LITERT, NUMPY = TFLITE
 # What the build machine has is asked for first, so that both ends run the same; then what this Python can have.
 WANTED: dict[str, tuple[tuple[str, ...], ...]] = {
-    "ai_edge_litert": (("ai-edge-litert==2.3.0",), ("ai-edge-litert",), ("tflite-runtime==2.14.0", "numpy<2")),
+    "ai_edge_litert": ((LITERT,), ("ai-edge-litert",), ("tflite-runtime==2.14.0", "numpy<2")),
     "onnxruntime": (("onnxruntime==1.25.1",), ("onnxruntime",)),
-    "numpy": (("numpy==2.4.6",), ("numpy",)),
+    "numpy": ((NUMPY,), ("numpy",)),
 }
-LEFT_OUT = ("--no-deps",)               # what runtimes name beyond numpy is for tools that a board does not need
 GLIBC = (39, 35, 34, 31, 28, 27, 24, 17)
+PUSHED = "wheels"                       # in the run's folder
 KEPT = "~/.cache/hwkit/wheels"
 FETCH_S = 600.0
 
@@ -46,7 +48,7 @@ def ensured(link: Link, needs: Sequence[str], say: Say) -> list[str]:
 def _pushed(link: Link, wheel: Path) -> str:
     """The folder on the board that holds a wheel; it stays there only where the lab file allows it."""
     if not link.place.keep:
-        return link.unzip(wheel, f"wheels/{wheel.stem}")
+        return link.unzip(wheel, f"{PUSHED}/{wheel.stem}")
     into, digest = f"{KEPT}/{wheel.stem}", sha256(wheel)
     return link.kept(into, digest) or link.unzip(wheel, into)
 
@@ -63,7 +65,8 @@ def fetched(name: str, hello: Hello, say: Say) -> list[Path]:
 
         def fill(folder: Path, requirements: tuple[str, ...] = requirements) -> dict[str, str]:
             say(f"fetching {', '.join(requirements)} for Python {python} on {hello.machine}")
-            run([sys.executable, "-m", "pip", "download", "--quiet", *LEFT_OUT, "--only-binary=:all:",
+            # what runtimes name beyond numpy is for tools that a board does not need
+            run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
                  *(word for p in platforms for word in ("--platform", p)), "--python-version", python,
                  "--implementation", "cp", "--dest", str(folder), *requirements],
                 timeout_s=FETCH_S, what=f"fetching {name} for the board")

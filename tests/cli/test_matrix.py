@@ -14,7 +14,7 @@ import pytest
 
 from hwkit.matrix import journal
 from hwkit.report import read
-from tests.commands import HWKIT, hwkit
+from tests.commands import HWKIT, alive_in, hwkit
 from tests.runners.small_onnx import Net
 
 FILE = """
@@ -87,7 +87,7 @@ def test_ctrl_c_in_a_measurement_leaves_the_cell_open(folder: Path, tmp_path: Pa
     assert [c["state"] for c in told["cells"]] == ["open"]
     assert json.loads((folder / "long" / "journal.jsonl").read_text().splitlines()[-1])["event"] == "interrupted"
     assert list(tmp_path.glob("hwkit-*")) == []            # the run's folder is gone, and so is its program
-    assert not _running_in(tmp_path)
+    assert not alive_in(tmp_path)
 
 
 def test_words_that_are_wrong_are_one_line(folder: Path) -> None:
@@ -113,15 +113,3 @@ def test_a_folder_in_use_is_one_line(folder: Path) -> None:
         done = hwkit("matrix", "nightly.toml", "-o", "busy", cwd=folder)
     assert done.returncode == 2
     assert "hwkit: another hwkit is at work in busy -> wait for it" in done.stderr
-
-
-def _running_in(folder: Path) -> list[str]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if os.readlink(entry / "cwd").startswith(str(folder)):
-                    found.append((entry / "cmdline").read_text())
-            except OSError:
-                continue
-    return found

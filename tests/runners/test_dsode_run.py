@@ -42,7 +42,7 @@ def port(artifact: Artifact) -> Iterator[int]:
 def execute(folder: Path, **env: str) -> list[str]:
     """What a board does: the payload in the folder of its job. Its lines."""
     lines: list[str] = []
-    (payload,) = _dsode_run.payloads()
+    payload = _dsode_run.payload()
     process.run([sys.executable, str(payload), "job.json"], cwd=folder, timeout_s=60, what="driver",
                 on_line=lines.append, env=env)
     return lines
@@ -237,7 +237,7 @@ class Overlay:
 
 
 def test_real_logic_has_times_of_the_boards_kind(artifact: Artifact, port: int, tmp_path: Path) -> None:
-    (payload,) = _dsode_run.payloads()
+    payload = _dsode_run.payload()
     (tmp_path / "pynq.py").write_text(STANDIN.format(port=port, payloads=str(payload.parent)))
     _dsode_run.write_job(artifact, Request(), tmp_path, bitfile="design.bit")
     execute(tmp_path, PYTHONPATH=str(tmp_path))
@@ -254,5 +254,4 @@ def test_real_logic_has_times_of_the_boards_kind(artifact: Artifact, port: int, 
 
 
 def test_an_old_python_reads_the_payload() -> None:
-    for path in _dsode_run.payloads():
-        ast.parse(path.read_text(), feature_version=(3, 6))
+    ast.parse(_dsode_run.payload().read_text(), feature_version=(3, 6))
