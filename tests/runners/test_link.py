@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import stat
+import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hwkit.errors import BadInput, BoardFault
 from hwkit.faults import Fault
-from hwkit.runners._link import Link, connect
+from hwkit.runners._link import BOOTSTRAP, MAGIC, Link, connect
 from tests import sshd
 
 
@@ -49,6 +53,44 @@ def test_files_go_there_and_come_back(link: Link, tmp_path: Path) -> None:
     assert link.paths(".") == ["deep/down/file", "empty"]
     link.get("deep/down/file", tmp_path / "back" / "file")
     assert (tmp_path / "back" / "file").read_bytes() == content
+
+
+def test_the_agent_refuses_what_is_not_what_was_sent(tmp_path: Path) -> None:
+    """ssh would notice damage on its way; this is the check from end to end, the agent spoken to without ssh."""
+    source = (Path(__file__).parents[2] / "boards/payloads/agent.py").read_bytes()
+    hello = {"op": "hello", "scratch": str(tmp_path), "lock": str(tmp_path / "lock"), "silence_s": 60,
+             "beat_s": 60, "who": "me", "sites": [], "packages": []}
+    digest = hashlib.sha256(b"abc").hexdigest()
+    puts = [{"op": "put", "path": name, "bytes": 3, "sha256": digest} for name in ("good", "bad")]
+    said = b"%d\n%s" % (len(source), source) + json.dumps(hello).encode() + b"\n"
+    for put, body in zip(puts, (b"abc", b"abd"), strict=True):
+        said += json.dumps(put).encode() + b"\n" + body
+    said += b'{"op": "list", "path": "."}\n'
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", BOOTSTRAP], **pipes) as agent:
+        assert agent.stdin is not None
+        assert agent.stdout is not None
+        agent.stdin.write(said)
+        agent.stdin.flush()
+        told = [agent.stdout.readline() for _ in range(5)]
+        agent.stdin.close()
+    assert told[0] == MAGIC
+    _, good, bad, listed = map(json.loads, told[1:])
+    assert good["ok"]
+    assert (bad["error"], "bad" in bad["text"]) == ("corrupt-transfer", True)
+    assert listed["paths"] == ["good"]
+
+
+def test_the_host_refuses_what_is_not_what_was_sent(link: Link, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    async def damaged(header: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        return {"sha256": hashlib.sha256(b"abc").hexdigest()}, b"abd"
+
+    monkeypatch.setattr(link, "_ask", damaged)
+    with pytest.raises(BoardFault) as caught:
+        link.get("file", tmp_path / "file")
+    assert caught.value.fault is Fault.CORRUPT_TRANSFER
+    assert not (tmp_path / "file").exists()
 
 
 @pytest.mark.parametrize("path", ["../out", "/etc/passwd", "a/../../b"])
